@@ -1,0 +1,73 @@
+# On a fresh machine, two commands do everything: `make train` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+NB := $(if $(N),nbs/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS))
+JOBS ?= 2
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# Lessons run $(JOBS) at a time, so each gets its share of the cores; bars and debugger notes would go to stored outputs.
+LESSON_ENV = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(shell expr \( $(CORES) + $(JOBS) - 1 \) / $(JOBS))} \
+	TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYDEVD_DISABLE_FILE_VALIDATION=1
+FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
+
+.PHONY: help setup train test check nbval pytest lab execute clean-notebooks export headers readme lesson
+
+help:
+	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
+	@echo "make test                       everything that is checked: sync, lessons, tests"
+	@echo "make lab                        open JupyterLab on the lessons"
+	@echo "make nbval [N=03_shapes]        run the lessons again and compare every stored output"
+	@echo "make lesson N=03_shapes         export, execute, clean and check one lesson"
+	@echo "make execute [N=03_shapes]      run notebooks and store their outputs"
+	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"
+	@echo "make export                     write dcgan/, links and README.md from the notebooks"
+	@echo "make headers | readme           the last two of these alone"
+	@echo "make setup [PYTHON=python3.12]  make or refresh .venv; all of the above do it first"
+
+setup: $(STAMP)
+
+$(STAMP): settings.ini setup.py pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "This needs Python 3.10 or newer, but $(PYTHON) is %d.%d. Name another one: make setup PYTHON=python3.12" % sys.version_info[:2])'
+	@test -x $(BIN)/python || echo "Making .venv and installing into it: a few minutes, most of them for PyTorch."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) could not make .venv; on Debian and Ubuntu, install python3-venv first." >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: setup
+	@$(BIN)/dcgan train digits $(ARGS)
+
+test: setup
+	@$(MAKE) --no-print-directory check || $(FAILED)
+	@$(MAKE) --no-print-directory nbval N= || $(FAILED)
+	@$(MAKE) --no-print-directory pytest ARGS= || $(FAILED)
+	@echo "make test: all passed (package and README in step with the notebooks, $(words $(NOTEBOOKS)) notebooks, tests)"
+
+check: setup
+	@$(BIN)/python nbs/_sync.py --check
+	@$(BIN)/nb-clean check -o -c --preserve-cell-metadata-field tags -- $(NOTEBOOKS) || { echo "These notebooks hold metadata: make clean-notebooks" >&2; exit 1; }
+
+nbval: setup
+	@$(LESSON_ENV) $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
+		--nbval-cell-timeout=120 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
+
+pytest: setup
+	@MPLBACKEND=Agg $(BIN)/python -m pytest -q --durations=5 $(ARGS)
+
+lab: setup
+	@$(BIN)/jupyter lab nbs
+
+execute: setup
+	@$(LESSON_ENV) $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace \
+		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.kernel_name=python3 $(NB)
+
+clean-notebooks: setup
+	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)
+
+headers readme export: setup
+	@$(BIN)/python nbs/_sync.py $@
+
+lesson: setup
+	@test -n "$(N)" || { echo "Which lesson? For example: make lesson N=03_shapes" >&2; exit 2; }
+	@$(MAKE) --no-print-directory export
+	@$(MAKE) --no-print-directory execute clean-notebooks nbval N=$(N)

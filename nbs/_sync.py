@@ -1,0 +1,96 @@
+"""Keep what is made from the notebooks in step with them: package, links, README.
+
+    python nbs/_sync.py [headers] [export] [readme]    write them (no name: all three)
+    python nbs/_sync.py --check                        write nothing else, fail if one was out of step
+"""
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+COLAB = "https://colab.research.google.com/github"
+
+
+def place():
+    "The repository's address and branch, which stand in settings.ini and nowhere else."
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    s = config["DEFAULT"]
+    return s["git_url"], f"{s['user']}/{s['repo']}", s["branch"]
+
+
+def with_links(source, name):
+    "A cell's source with its badge, Colab links and install lines pointing to the repository."
+    url, repo, branch = place()
+    source = re.sub(rf"({re.escape(COLAB)})/[^/\s]+/[^/\s]+/blob/[^/\s]+/", rf"\1/{repo}/blob/{branch}/", source)
+    source = re.sub(r"(\[!\[Open in Colab\]\([^)]*\)\])\([^)]*\)", rf"\1({COLAB}/{repo}/blob/{branch}/nbs/{name})", source)
+    return re.sub(r"(pip install .*?)git\+https?://[^\s`\"'<>)]+", rf"\1git+{url}", source)
+
+
+def headers(check):
+    "Rewrite the links of every notebook; the names of those that changed."
+    changed = []
+    for path in sorted(ROOT.glob("nbs/*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        before = [c.source for c in notebook.cells]
+        for c in notebook.cells:
+            c.source = with_links(c.source, path.name)
+        if before != [c.source for c in notebook.cells]:
+            changed.append(f"nbs/{path.name}")
+            if not check:
+                nbformat.write(notebook, path)
+    return changed
+
+
+def export(check):
+    "Write dcgan/ from the notebooks by nbdev_export; the names of the modules that changed."
+    def read():
+        return {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in ROOT.glob("dcgan/*.py")}
+
+    before = read()
+    subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=ROOT, check=True)
+    after = read()
+    return sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
+
+
+def readme(check):
+    "Write README.md from index.ipynb, whose links start in nbs/; the name, if it changed."
+    index, path = ROOT / "nbs/index.ipynb", ROOT / "README.md"
+    if not index.exists():
+        return []
+    text, _ = MarkdownExporter().from_filename(str(index))
+
+    def from_root(match):
+        before, target = match.groups()
+        if re.match(r"[a-z]+:|#|/", target):
+            return match.group()
+        return before + (target[3:] if target.startswith("../") else f"nbs/{target}")
+
+    text = re.sub(r"(\]\(|(?:src|href)=\")([^)\s\"]+)", from_root, text).strip()
+    text = f"<!-- Made from nbs/index.ipynb by `make readme`: edit it there. -->\n\n{text}\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return []
+    if not check:
+        path.write_text(text, encoding="utf-8")
+    return ["README.md"]
+
+
+def main(args):
+    "Run the named jobs, or all; with --check, exit 1 if one found work to do."
+    check, names = "--check" in args, [a for a in args if a != "--check"]
+    jobs = {"headers": headers, "export": export, "readme": readme}
+    if unknown := [n for n in names if n not in jobs]:
+        sys.exit(f"_sync.py knows {', '.join(jobs)} and --check, not {' '.join(unknown)}.")
+    changed = sum((jobs[n](check) for n in names or jobs), [])
+    if check and changed:
+        sys.exit(f"Out of step with the notebooks or settings.ini: {', '.join(changed)}. Type `make export`, then look at the change.")
+    print("\n".join(f"wrote {n}" for n in changed) or "Package, links and README are in step with the notebooks.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,78 @@
+"What several tests read: the notebooks, their cells, and the module that each one writes."
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(ROOT.glob("nbs/*.ipynb"))
+LESSONS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
+MODULES = sorted(p for p in ROOT.glob("dcgan/*.py") if p.stem not in ("__init__", "_modidx"))
+
+
+@cache
+def cells(path):
+    "All cells of a notebook, with `source` joined to one string."
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [c | {"source": "".join(c["source"])} for c in notebook["cells"]]
+
+
+def code_cells(path):
+    "The code cells that are not empty."
+    return [c for c in cells(path) if c["cell_type"] == "code" and c["source"].strip()]
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def exported(cell):
+    return re.search(r"^#\|\s*exporti?\b", cell["source"], flags=re.M) is not None
+
+
+def python(cell):
+    "The source without lines for IPython (`!pip …`, `%magic`), which Python can't parse."
+    return re.sub(r"^(\s*)[!%].*$", r"\1pass", cell["source"], flags=re.M)
+
+
+def number(notebook_name):
+    "Place in the reading order; notebooks without a number (index, faq, museum) come last."
+    match = re.match(r"(\d\d)_", notebook_name)
+    return int(match[1]) if match else 99
+
+
+@cache
+def module_numbers():
+    "Module name → number of the lesson that writes it, from the line that nbdev puts on top of each module."
+    numbers = {}
+    for path in MODULES:
+        line = re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", path.read_text(encoding="utf-8"))
+        assert line, f"dcgan/{path.name} was not written by nbdev_export: the package is made from the notebooks."
+        numbers[path.stem] = number(line[1])
+    return numbers
+
+
+def tracked():
+    "Files that git tracks, or all but the obvious when this is not a clone."
+    git = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if git.returncode == 0:
+        return [p for n in git.stdout.split("\0") if n and (p := ROOT / n).is_file()]
+    skip = {".venv", ".git", "runs", "data", "build", "dist", "__pycache__", ".ipynb_checkpoints", ".pytest_cache"}
+    return [p for p in ROOT.rglob("*") if p.is_file() and not skip & set(p.relative_to(ROOT).parts)]
+
+
+def text_of(path):
+    "A file's text, None for binary ones; of a notebook the sources and printed outputs, without the pictures."
+    if path.suffix == ".ipynb":
+        parts = []
+        for c in cells(path):
+            parts.append(c["source"])
+            for o in c.get("outputs", []):
+                data = {k: v for k, v in o.get("data", {}).items() if k.startswith("text/")}
+                parts += ["".join(v) for v in [o.get("text", ""), *data.values()]]
+        return "\n".join(parts)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,126 @@
+"Reading order is import order: what a cell or module may import, and what an import may cost."
+import ast
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from notebooks import LESSONS, MODULES, NOTEBOOKS, ROOT, code_cells, module_numbers, number, python, tags
+from pyflakes import api, reporter
+
+HEAVY = ["pandas", "sklearn", "mlxtend", "torchmetrics"]
+
+
+def imports(source, package="dcgan"):
+    "The package's modules that `source` imports, as (module, names), names None for `import dcgan.x`."
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((a.name, None) for a in node.names if a.name.split(".")[0] == package)
+        if isinstance(node, ast.ImportFrom):
+            module = f"{package}.{node.module or ''}".rstrip(".") if node.level else node.module
+            if module.split(".")[0] == package:
+                yield module, [a.name for a in node.names]
+
+
+def faults(source, below, own=()):
+    "Sentences about imports of the package that are not by name from lessons numbered under `below`, or from `own`."
+    numbers = module_numbers()
+    for module, names in imports(source):
+        name = module.removeprefix("dcgan").lstrip(".")
+        if names is None:
+            yield f"`import {module}`: import what you need by name, from its module"
+        elif not name:
+            if set(names) - {"__version__"}:
+                yield f"`from dcgan import {', '.join(names)}`: import by name, from its module"
+        elif name not in numbers:
+            yield f"`from {module} import …`: no lesson writes this module"
+        elif numbers[name] >= below and name not in own:
+            yield f"`from {module} import …`: lesson {numbers[name]:02d} comes later than this place"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and any(a.name == "*" for a in node.names):
+            yield f"`from {node.module} import *`: no star imports"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_cells_import_from_earlier_lessons(path):
+    here = number(path.name)
+    own = [m for m, n in module_numbers().items() if n == here]
+    found = []
+    for i, cell in enumerate(code_cells(path)):
+        # An exercise stands alone, as its student sees it: it may import what its own lesson exported.
+        found += [f"code cell {i}: {f}" for f in faults(python(cell), here, own if "exercise" in tags(cell) else ())]
+    assert not found, f"{path.name}: " + "; ".join(found)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_modules_import_from_earlier_modules(path):
+    here = module_numbers()[path.stem]
+    own = [m for m, n in module_numbers().items() if n == here and m != path.stem]
+    found = list(faults(path.read_text(encoding="utf-8"), here, own))
+    assert not found, f"dcgan/{path.name}: " + "; ".join(found)
+
+
+def test_the_rules_are_seen_broken():
+    first, last = min(module_numbers().values()), max(module_numbers(), key=module_numbers().get)
+    for source in ("import dcgan", f"import dcgan.{last}", "from dcgan import plots", "from dcgan.nothing import x",
+                   f"from dcgan.{last} import x", f"def f():\n    from .{last} import x", "from torch import *"):
+        assert list(faults(source, first)), f"not noticed: {source}"
+    assert not list(faults(f"from dcgan.{last} import x\nfrom dcgan import __version__\nimport torch", 99))
+
+
+def test_every_module_has_its_notebook():
+    written = {f"{n:02d}" for n in module_numbers().values()}
+    assert written <= {p.name[:2] for p in LESSONS}, "a module is left over from a notebook that is gone: delete it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_exported_code_stands_alone(path):
+    "No name that lives only in the notebook, no import that nothing uses."
+    out = io.StringIO()
+    api.check(path.read_text(encoding="utf-8"), f"dcgan/{path.name}", reporter.Reporter(out, out))
+    assert not out.getvalue()
+
+
+def test_each_module_imports_alone():
+    "Each in a process of its own, forked from one that has loaded torch, numpy and nothing else of ours."
+    program = f"""
+import json, os, sys, traceback
+import torch
+for name in {[p.stem for p in MODULES if p.stem != "__main__"]}:
+    sys.stdout.flush()
+    if os.fork() == 0:
+        try:
+            __import__("dcgan." + name)
+        except BaseException:
+            print(name, "does not import:", traceback.format_exc(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout, done.stdout
+
+
+def import_cost(module):
+    "Seconds that importing `module` takes the processor, and which of the heavy libraries it has loaded."
+    program = ("import json, sys, time; t = time.process_time(); import " + module + "; t = time.process_time() - t; "
+               f"print(json.dumps([t, [m for m in {HEAVY} if m in sys.modules]]))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
+    return json.loads(done.stdout)
+
+
+def test_imports_are_light():
+    "Taken in turn, the least of several: what else the machine does then counts for all alike."
+    names = ["torch", "dcgan.networks", "dcgan.training"]
+    names = [n for n in names if n == "torch" or (ROOT / f"{n.replace('.', '/')}.py").exists()]
+    rounds = [{n: import_cost(n) for n in names} for _ in range(4)]
+    least = {n: min(r[n][0] for r in rounds) for n in names}
+    heavy = {n: rounds[0][n][1] for n in names if n != "torch" and rounds[0][n][1]}
+    assert not heavy, f"loaded at import: {heavy}"
+    if "dcgan.networks" in least:
+        assert least["dcgan.networks"] <= 1.3 * least["torch"], least
+    if "dcgan.training" in least:
+        assert least["dcgan.training"] <= 2 + least["torch"], least

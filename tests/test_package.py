@@ -1,0 +1,89 @@
+"What pip installs: the wheel's content and needs, and that it runs away from the repository."
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from notebooks import ROOT
+
+NEEDS = {"torch", "torchvision", "numpy", "matplotlib", "pillow", "tqdm", "ipywidgets", "mlxtend", "torchmetrics", "accelerate",
+         "safetensors", "huggingface-hub", "tyro", "scipy", "scikit-learn"}
+
+
+def run(*command, **kwargs):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, stdin=subprocess.DEVNULL, **kwargs)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    "A wheel, built from a source archive, built from a copy of this repository; without the network."
+    folder = tmp_path_factory.mktemp("build")
+    skip = shutil.ignore_patterns(".venv", ".git", "runs", "data", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, folder / "copy", ignore=skip)
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", folder, cwd=folder / "copy")
+    archive = next(folder.glob("*.tar.gz"))
+    names = tarfile.open(archive).getnames()
+    assert any(n.endswith("/settings.ini") for n in names)
+    assert not [n for n in names if "/nbs/" in n or "/tests/" in n]
+    run(sys.executable, "-m", "pip", "wheel", "-qq", "--no-input", "--no-deps", "--no-build-isolation", "--no-index",
+        "-w", folder, archive)
+    return next(folder.glob("*.whl"))
+
+
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as z:
+        return z.read(next(n for n in z.namelist() if n.endswith(".dist-info/METADATA"))).decode()
+
+
+def test_the_wheel_holds_the_package_and_its_data(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = {n for n in names if ".dist-info/" not in n}
+    wanted = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dcgan").rglob("*")
+              if p.is_file() and p.suffix != ".pyc" and ".ipynb_checkpoints" not in p.parts}
+    assert package == wanted
+    assert "dcgan/py.typed" in package
+    entries = next(n for n in names if n.endswith("entry_points.txt"))
+    assert zipfile.ZipFile(wheel).read(entries).decode().split() == ["[console_scripts]", "dcgan", "=", "dcgan.cli:main"]
+    assert any(n.endswith("/LICENSE") for n in names)
+
+
+def test_the_wheel_needs_no_notebook_machinery(wheel):
+    needs = re.findall(r"^Requires-Dist: ([\w-]+)([^;\n]*)(;.*)?$", metadata(wheel), re.M)
+    plain = {name.replace("_", "-"): bound.strip() for name, bound, marker in needs if "extra" not in marker}
+    assert set(plain) == NEEDS
+    capped = {name for name, bound in plain.items() if "<" in bound or "==" in bound}
+    assert capped == {"mlxtend"}, "an upper bound would make Colab install anew"
+    assert "Requires-Python: >=3.10" in metadata(wheel)
+    assert "License: Apache-2.0" in metadata(wheel) or "License-Expression: Apache-2.0" in metadata(wheel)
+
+
+def test_a_missing_readme_breaks_nothing(tmp_path):
+    for name in ("setup.py", "settings.ini"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "dcgan").mkdir()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", run(sys.executable, "setup.py", "--version", cwd=tmp_path).split()[-1])
+
+
+def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
+    "In a fresh environment that sees the libraries of this one, started from another folder."
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "fresh")
+    python = tmp_path / "fresh/bin/python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--no-input", "--no-deps", "--no-index", wheel)
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    where = run(python, "-c", "import dcgan; print(dcgan.__file__)", cwd=tmp_path, env=env)
+    assert Path(where.strip()).is_relative_to(site)
+    if not (ROOT / "dcgan/cli.py").exists():
+        pytest.skip("lesson 18 is not there yet")
+    for command in ([tmp_path / "fresh/bin/dcgan"], [python, "-m", "dcgan"]):
+        out = run(*command, "--help", cwd=tmp_path, env=env)
+        assert all(verb in out for verb in ("train", "sample", "shapes", "recipes"))
