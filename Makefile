@@ -26,12 +26,17 @@ help:
 	@echo "make setup [PYTHON=python3.12]  make or refresh .venv; all of the above do it first"
 
 setup: $(STAMP)
+	@:
 
 $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
+	@test -x $(BIN)/python || command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here. Install Python 3.10 or newer, or name it: make setup PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "This needs Python 3.10 or newer, but $(PYTHON) is %d.%d. Name another one: make setup PYTHON=python3.12" % sys.version_info[:2])'
 	@test -x $(BIN)/python || echo "Making .venv and installing into it: a few minutes, most of them for PyTorch."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) could not make .venv; on Debian and Ubuntu, install python3-venv first." >&2; exit 1; }
-	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "$(PYTHON) could not make .venv; on Debian and Ubuntu, install python3-venv first." >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]' || \
+		{ echo "Installing into .venv failed, see above. The next make tries again." >&2; exit 1; }
 	@touch $@
 
 train: setup
