@@ -1,0 +1,7 @@
+"`python -m dcgan`: the command line of lesson 18. The one module that no notebook writes: nbdev can't start a file of this name."
+import sys
+
+from dcgan.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
