@@ -43,14 +43,15 @@ def number(notebook_name):
 
 
 @cache
+def written_by():
+    "Module name → name of the notebook that writes it (the line that nbdev puts on top), None if none does."
+    lines = {p.stem: re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", p.read_text(encoding="utf-8")) for p in MODULES}
+    return {module: line and line[1] for module, line in lines.items()}
+
+
 def module_numbers():
-    "Module name → number of the lesson that writes it, from the line that nbdev puts on top of each module."
-    numbers = {}
-    for path in MODULES:
-        line = re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", path.read_text(encoding="utf-8"))
-        assert line, f"dcgan/{path.name} was not written by nbdev_export: the package is made from the notebooks."
-        numbers[path.stem] = number(line[1])
-    return numbers
+    "Module name → number of its lesson; `__main__`, which only calls `cli`, comes last."
+    return {module: number(notebook or "") for module, notebook in written_by().items()}
 
 
 def tracked():

@@ -20,14 +20,14 @@ each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 def test_a_lesson_has_its_parts(path):
     url, repo, branch = place()
     first, second, *rest = cells(path)
-    number, markdown = path.name[:2], [c["source"] for c in rest if c["cell_type"] == "markdown"]
-    assert first["source"].startswith(f"# {number} · "), "the title is `# NN · Title`"
+    assert first["source"].startswith(f"# {path.name[:2]} · "), "the title is `# NN · Title`"
     assert f"]({COLAB}/{repo}/blob/{branch}/nbs/{path.name})" in first["source"], "the first cell has the Colab badge"
     assert second["source"] == ("import sys\nif \"google.colab\" in sys.modules:  # acts on Colab only\n"
                                 f"    !pip install -q git+{url}"), "the second cell installs, on Colab only"
-    recap = next((s for s in markdown if s.startswith("## Recap")), "")
-    assert len(re.findall(r"^\s*([-*]|\d+\.)\s", recap, re.M)) == 5, "a recap of five lines"
-    assert any("## Exercises" in s for s in markdown)
+    text = "\n\n".join(c["source"] for c in rest if c["cell_type"] == "markdown") + "\n## "
+    recap = re.search(r"^## Recap$(.*?)^## ", text, re.M | re.S)
+    assert recap and len(re.findall(r"^([-*]|\d+\.)\s", recap[1], re.M)) == 5, "a recap of five lines"
+    assert re.search(r"^## Exercises$", text, re.M)
     assert 2 <= sum("exercise" in tags(c) for c in rest) <= 4, "two to four exercises"
 
 
