@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['RANGE_SLACK', 'FROM_BYTES', 'REAL', 'FAKE', 'LINES', 'SLANT', 'GAP', 'check_images', 'grid', 'show_grid', 'Picture',
-           'real_and_fake', 'curves', 'write_aside', 'save_grid', 'save_figure', 'animate_grids', 'animate_curves',
-           'draw_network']
+           'real_and_fake', 'curves', 'write_aside', 'save_grid', 'save_figure', 'save_gif', 'animate_grids',
+           'animate_curves', 'draw_network']
 
 # %% ../nbs/00_pictures.ipynb #00-04
 import io
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -171,7 +170,10 @@ def save_figure(figure: Figure,      # such as `curves(rows)`
         figure.savefig(aside, format="png")
 
 # %% ../nbs/00_pictures.ipynb #00-39
-def _save_gif(sheets: list[numpy.ndarray], path: str | Path, fps: float) -> None:
+def save_gif(sheets: list[numpy.ndarray],  # pictures (H, W, 3), uint8, of one size
+             path: str | Path,             # the GIF to write
+             fps: float,                   # pictures a second, in (0, 50]
+            ) -> None:
     "Endless; the last sheet stays for two seconds, so that the result can be looked at."
     from PIL import Image
     if not sheets or not 0 < fps <= 50:
@@ -189,7 +191,7 @@ def animate_grids(frames: list[Tensor],   # the images of each frame, all of one
     "A GIF of one sheet per frame; ValueError for no frames or frames of different shapes."
     if len(shapes := {tuple(x.shape) for x in frames}) > 1:
         raise ValueError(f"all frames must have one shape, got {', '.join(map(str, sorted(shapes)))}")
-    _save_gif([grid(x, columns) for x in frames], path, fps)
+    save_gif([grid(x, columns) for x in frames], path, fps)
 
 # %% ../nbs/00_pictures.ipynb #00-43
 def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
@@ -209,7 +211,7 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
             line.set_data(history["step"][:end], history[key][:end])
         figure.canvas.draw()
         sheets.append(numpy.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-    _save_gif(sheets, path, fps)
+    save_gif(sheets, path, fps)
 
 # %% ../nbs/00_pictures.ipynb #00-46
 SLANT = 0.38  # a box's depth leans right and up by this share of its side
