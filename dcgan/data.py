@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .sources import check_images
+from .banks import check_images
 
 # %% ../nbs/08_data.ipynb #08-06
 def to_x(images: Tensor    # uint8, any shape, 0 to 255
@@ -92,7 +92,6 @@ class Batches:
     rotate: float = 0.     # turns each image by a random angle in ±rotate degrees
     rank: int = 0          # this process,
     world: int = 1         # of so many
-
     def __post_init__(self):
         n = len(check_images(self.images))
         check_batches(n, self.batch_size, self.last, self.rotate, self.rank, self.world)
