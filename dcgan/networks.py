@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .shapes import Row, rows_from, shape_table
@@ -67,7 +68,7 @@ def blocks(layers: tuple,   # rows
     return nn.Sequential(*(block(row, a, b, slope) for row, a, b in zip(layers, shapes, shapes[1:])))
 
 # %% ../nbs/04_networks.ipynb #04-14
-def generator_for(*words: int, # whole numbers >= 0: a seed, a step, …
+def generator_for(*words: int, # whole numbers >= 0: a seed, a step, and last, never 0, what it is for
                  ) -> torch.Generator:
     "A CPU random generator of its own, decided by `words` alone; the global one is left as it is."
     return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
@@ -81,18 +82,19 @@ def latent(n: int,                 # how many vectors
     "Latent vectors as a function of (seed, step): asked again, the same again."
     if z_law not in ("normal", "uniform"):
         raise ValueError(f'z_law is {z_law!r}; it can be "normal" or "uniform".')
-    z, g = torch.empty(n, z_dim), generator_for(seed, step)
+    z, g = torch.empty(n, z_dim), generator_for(seed, step, 1)
     return z.normal_(generator=g) if z_law == "normal" else z.uniform_(-1, 1, generator=g)
 
 # %% ../nbs/04_networks.ipynb #04-17
 def init_weights(net: nn.Module,             # changed in place
                  std: float | None = 0.02,   # of N(0, std) and N(1, std), > 0; None: PyTorch's default
                  seed: int = 0,              # >= 0
+                 part: int = 0,              # 0 and 1 for G and D, so that two nets of a seed differ
                 ) -> nn.Module:              # the same net
     "Initial weights, decided by `seed`; layers from N(0, std), BatchNorm from N(1, std), biases 0 (paper, section 4)."
-    g = generator_for(seed)
+    g = generator_for(seed, part, 2)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(g.initial_seed())
+        torch.default_generator.manual_seed(g.initial_seed())  # the CPU's alone
         for m in net.modules():
             if hasattr(m, "reset_parameters"):
                 m.reset_parameters()
@@ -133,12 +135,11 @@ class Network(nn.Module, PyTorchModelHubMixin):
         folder = find_model(what)
         try:
             return super().from_pretrained(folder, **({"strict": True} | kwargs))
-        except (RuntimeError, TypeError, KeyError, ValueError) as e:
-            raise ValueError(f"{folder} holds no whole {cls.__name__} that this version can read "
-                             f"({str(e).splitlines()[0]}); save it again.") from e
-        except Exception as e:
-            if type(e).__name__ != "SafetensorError": raise
+        except SafetensorError as e:
             raise ValueError(f"{folder}/model.safetensors is damaged ({e}); save the network again.") from e
+        except (RuntimeError, TypeError, KeyError, AttributeError, ValueError) as e:
+            raise ValueError(f"{folder} holds no whole {cls.__name__} that this version can read "
+                             f"({' '.join(str(e).split())}); save it again.") from e
 
 # %% ../nbs/04_networks.ipynb #04-23
 class Generator(Network):

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from .losses import d_loss, g_loss
 
-# %% ../nbs/09_steps.ipynb #09-04
+# %% ../nbs/09_steps.ipynb #09-08
 def as_is(x: Tensor) -> Tensor:
     "No augmentation."
     return x
@@ -23,7 +23,7 @@ def belief(logits: Tensor, # (b,)
     "The mean probability of 'real' behind the logits: D(x), or D(G(z))."
     return logits.detach().sigmoid().mean()
 
-# %% ../nbs/09_steps.ipynb #09-05
+# %% ../nbs/09_steps.ipynb #09-10
 def d_step(D: nn.Module,              # x → logits (b,); learns
            G: nn.Module,              # z → x; only asked for fakes
            opt: Optimizer,            # D's
@@ -47,7 +47,7 @@ def d_step(D: nn.Module,              # x → logits (b,); learns
     opt.step()                                                 # 5. the step
     return loss.detach(), belief(real), belief(fake)
 
-# %% ../nbs/09_steps.ipynb #09-06
+# %% ../nbs/09_steps.ipynb #09-18
 @contextmanager
 def frozen(net: nn.Module, # its parameters take no gradients inside the block
           ) -> Iterator[None]:
@@ -58,7 +58,7 @@ def frozen(net: nn.Module, # its parameters take no gradients inside the block
     finally:
         for p in learning: p.requires_grad_(True)
 
-# %% ../nbs/09_steps.ipynb #09-07
+# %% ../nbs/09_steps.ipynb #09-19
 def g_step(D: nn.Module,              # x → logits (b,); only asked
            G: nn.Module,              # z → x; learns
            opt: Optimizer,            # G's
