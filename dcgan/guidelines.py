@@ -183,10 +183,10 @@ def _norms(t, i):
     for op in t.after(i)[0]:
         if known := re.search("(batch|layer|group|rms)_norm", op.name):
             found[op.where] = "InstanceNorm" if known[1] == "batch" and op.shape[0] != len(t.x) else known[1].title() + "Norm"
-        elif op.y.numel() == y.numel() and op.y.ndim == 4 and op.y.is_floating_point() and not y.is_meta:
+        elif not found and op.y.numel() == y.numel() and op.y.ndim == 4 and op.y.is_floating_point() and not y.is_meta:
             for name, dims in ("InstanceNorm", (2, 3)), ("LayerNorm", (1, 2, 3)), ("BatchNorm", (0, 2, 3)):
                 std, mean = torch.std_mean(op.y.float(), dims, correction=0)
-                if mean.abs().max() < 1e-3 and std.min() > 0.5 and std.max() < 1.1: found.setdefault(op.where, name); break
+                if mean.abs().max() < 1e-4 and std.min() > 0.5 and std.max() < 1.1: found[op.where] = name; break
     return found
 
 def batchnorm_but_at_the_edges(t: Trace) -> Iterator[tuple]:  # a run

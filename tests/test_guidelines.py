@@ -7,6 +7,8 @@ from dcgan.guidelines import audit, judge, strides_not_pooling, trace, watch
 from torch import nn
 from torch.nn import functional as F
 
+torch.manual_seed(0)  # networks in lists of parameters are built while this file is read
+
 
 def started(net, std=0.02, bn=1.0):
     "The paper's initial weights."
