@@ -1,0 +1,159 @@
+"Recipes: what each field takes and refuses, JSON and the command line there and back, and the networks they make."
+import json
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+import torch
+from dcgan.cli import TrainFlags, as_flags, as_recipe, parse
+from dcgan.recipes import ABOUT, CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
+
+EDGES = {  # field: values just inside, values just outside
+    "image_size": ((28,), (27, 29, 8, 0, -28, 28.0, "28", None, True)),
+    "channels": ((1, 3), (0, 2, 4, -1, 1.0, None, "1", True)),
+    "filters": ((4, 5), (3, 0, -4, 4.0, None)),
+    "z_dim": ((1, 2), (0, -1, 1.5, None)),
+    "slope": ((0., 0.999), (-1e-9, 1., 2., float("nan"), None, "0.2")),
+    "init_std": ((1e-6, 9.9, None), (0., -0.02, 10., float("nan"), "0.02")),
+    "images": ((2, 3, None), (1, 0, -5, 2.5)),
+    "batch_size": ((2, 3), (1, 0, -1, 64.0, None, True)),
+    "rotate": ((0., 180.), (-1e-9, 180.1, float("nan"), None)),
+    "shift": ((0, 7), (8, -1, 1.5, None)),
+    "epochs": ((1, 2), (0, -1, 1.5, None)),
+    "lr_g": ((1e-12, 1.), (0., -1e-4, 1.0001, float("inf"), float("nan"), None)),
+    "lr_d": ((1e-12, 1.), (0., -1e-4, 1.0001, float("inf"), float("nan"), None)),
+    "beta1": ((0., 0.999), (-1e-9, 1., float("nan"))),
+    "beta2": ((0., 0.999), (-1e-9, 1., float("nan"))),
+    "real_label": ((0.501, 1.), (0.5, 1.001, float("nan"))),
+    "fake_label": ((0., 0.499), (-1e-9, 0.5, float("nan"))),
+    "ema": ((1e-6, 0.9999, None), (0., 1., float("nan"), "0.9")),
+    "seed": ((0, 2**70), (-1, 0.5, None)),
+    "log_every": ((1, 2), (0, -1, 1.5)),
+    "sample_every": ((1, 2), (0, -1, 1.5)),
+    "save_every": ((1, 2), (0, -1, 1.5)),
+}
+CHOICES = {"net": "didgits", "z_law": "norml", "last_batch": "keeps", "decay": "cosin", "d_reduction": "men"}  # field: a near miss
+
+
+def refused(words, call, *args, **kwargs):
+    with pytest.raises(ValueError) as e:
+        call(*args, **kwargs)
+    said = str(e.value)
+    assert "\n" not in said and all(str(w) in said for w in words), said
+
+
+def test_every_limit_has_its_edges_here():
+    assert set(LIMITS) == set(EDGES)
+    assert set(LIMITS) | set(CHOICES) | {"bias", "data", "name"} == {f.name for f in fields(Recipe)}
+
+
+@pytest.mark.parametrize("field", EDGES)
+def test_limits_take_their_edges_and_refuse_what_lies_beyond(field):
+    inside, outside = EDGES[field]
+    for value in inside:
+        assert getattr(Recipe().replace(**{field: value}), field) == value
+    for value in outside:
+        refused([field, value], Recipe, **{field: value})
+
+
+@pytest.mark.parametrize("field, near", CHOICES.items())
+def test_choices_name_the_nearest(field, near):
+    refused([field, repr(near), "did you mean"], Recipe, **{field: near})
+    refused([field, "xyz", "there are"], Recipe, **{field: "xyz"})
+
+
+@pytest.mark.parametrize("net, fits, no_fit", [
+    ("digits", [28], [8, 16, 27, 32, 64]), ("mnist28", [28], [32]),
+    ("paper", [8, 16, 32, 64, 128], [9, 28, 48, 63, 65, 96]), ("svhn32", [8, 32, 64], [28, 33]), ("svhn32-code", [32], [30])])
+def test_sizes_that_a_net_makes(net, fits, no_fit):
+    for size in fits:
+        r = Recipe(net=net, image_size=size, filters=4)
+        assert r.g_table.out_shape == r.x_shape == r.d_table.in_shape == (1, size, size)
+        assert r.d_table.out_shape in ((1,), (1, 1, 1))
+    for size in no_fit:
+        refused(["image_size", size], Recipe, net=net, image_size=size)
+
+
+def test_recipes_are_frozen_and_compare_by_value():
+    r = Recipe()
+    with pytest.raises(FrozenInstanceError):
+        r.epochs = 3
+    assert r == Recipe() and hash(r) == hash(Recipe()) and r != r.replace(seed=1)
+    assert all(isinstance(getattr(r, f.name), (int, float, str, bool, type(None))) for f in fields(r)), "scalars only"
+
+
+def test_replace_checks_names_and_values():
+    refused(["'epoch'", "'epochs'"], Recipe().replace, epoch=3)
+    refused(["lr_g", "-1"], Recipe().replace, lr_g=-1)
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), Recipe(net="svhn32", image_size=32, channels=3, ema=None, init_std=None, bias=False)],
+                         ids=lambda r: r.name)
+def test_json_there_and_back(recipe):
+    text = to_json(recipe)
+    assert from_json(text) == recipe
+    tables = json.loads(text)
+    assert tables["g_layers"] == json.loads(json.dumps(recipe.g_layers)) and len(tables["d_layers"]) == len(recipe.d_layers)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", ["recipe.json"]), ("{", ["recipe.json"]), ("[1]", ["recipe.json"]), ("3", ["recipe.json"]),
+    ('{"epoch": 3}', ["'epoch'", "'epochs'"]), ('{"epochs": 0}', ["epochs", "0"]), ('{"epochs": "3"}', ["epochs", "'3'"]),
+    ('{"bias": 1}', ["bias"]), ('{"net": "papr"}', ["'papr'", "'paper'"]), ('{"net": ["paper"]}', ["net"])])
+def test_foreign_json_is_refused(text, words):
+    refused(words, from_json, text)
+
+
+def test_differences_name_fields_and_values():
+    assert differences(Recipe(), Recipe()) == []
+    assert differences(Recipe(), Recipe(seed=3, ema=0.9)) == ["ema: None → 0.9", "seed: 0 → 3"]
+
+
+CHANGES = [{}, {"epochs": 7}, {"lr_g": 1e-5, "lr_d": 0.00031}, {"bias": False}, {"ema": None}, {"ema": 0.5, "images": 300},
+           {"init_std": None, "seed": 2**40}, {"net": "paper", "image_size": 32, "channels": 3, "data": "folder:my photos/x"},
+           {"rotate": 0.5, "decay": "linear", "z_law": "uniform", "last_batch": "keep", "d_reduction": "mean", "shift": 1}]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("changes", CHANGES, ids=lambda c: "+".join(c) or "as it is")
+def test_the_command_gives_the_recipe_again(name, changes):
+    import shlex
+    recipe = RECIPES[name].replace(**changes)
+    dcgan, train, word, *flags = shlex.split(command(recipe))
+    assert (dcgan, train, word) == ("dcgan", "train", name)
+    assert as_recipe(parse(flags, TrainFlags(as_flags(RECIPES[name])), "train").recipe) == recipe
+    assert changes or not flags
+
+
+def test_named_recipes_are_described_and_fit_a_cpu(capsys):
+    assert set(ABOUT) == set(RECIPES) and set(CPU) <= set(RECIPES)
+    for name, r in RECIPES.items():
+        assert r.name == name and "\n" not in ABOUT[name]
+        small = r.sized_for("cpu")
+        said = capsys.readouterr().out
+        assert small == r.replace(**CPU.get(name, {})) and all(k in said for k in CPU.get(name, {}))
+        assert r.sized_for("cuda") == r and not capsys.readouterr().out
+    assert len(NETS) >= 5
+
+
+def test_reference_1_is_as_described():
+    r = RECIPES["mnist28"]
+    assert (r.z_dim, r.batch_size, r.epochs, r.rotate, r.d_reduction, r.ema) == (64, 128, 20, 20., "mean", None)
+    assert (r.lr_g, r.lr_d, r.beta1, r.beta2, r.slope) == (2e-4, 2e-4, 0.5, 0.99, 0.2)
+    assert (r.g_table.params, r.d_table.params) == (747_841, 64_545)
+    assert [s.out_shape[-1] for s in r.g_table] == [3, 6, 13, 28] and [s.out_shape[-1] for s in r.d_table][:3] == [13, 5, 1]
+
+
+def test_digits_keeps_the_guidelines():
+    r = RECIPES["digits"]
+    assert [row.norm for row in r.g_layers] == [True] * 3 + [False] and not r.d_layers[0].norm
+    assert {row.act for row in r.g_layers[:-1]} == {"relu"} and r.g_layers[-1].act == "tanh"
+    assert {row.act for row in r.d_layers[:-1]} == {"leaky_relu"} and all(row.kind != "pool" for row in r.d_layers)
+
+
+def test_networks_are_fresh_and_on_the_cpu():
+    r = RECIPES["digits"].replace(filters=4)
+    (G, D), (again, _) = r.networks(), r.networks()
+    assert G is not again and all(p.device.type == "cpu" for net in (G, D) for p in net.parameters())
+    with torch.no_grad():
+        G.layers[0].conv.weight.zero_()
+    assert again.layers[0].conv.weight.abs().sum() > 0
