@@ -252,7 +252,7 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
         return (yield "not told", "", "BatchNorm has seen data: these are no longer the initial weights")
     layers = [(op.where, op.weight.float()) for op in t.ops if op.kind]
     many = [(where, w) for where, w in layers if w.numel() > 99 and not w.is_meta]
-    off = {where: w.std().item() for where, w in many if not 0.75 < w.std() / 0.02 < 1.33 or w.mean().abs() > w.std() * (0.1 + 4 / w.numel()**0.5)}
+    off = {where: w.std().item() for where, w in many if abs(w.std() / 0.02 - 1) > 0.25 + 2 / w.numel()**0.5 or abs(w.mean()) > w.std() * (0.1 + 4 / w.numel()**0.5)}
     for where in off: yield "broken", where, f"deviation {' to '.join(dict.fromkeys(f'{end(off.values()):.1g}' for end in (min, max)))}: draw from N(0, 0.02)"
     norms = [(op.where, op.args["weight"]) for op in t.ops if "batch_norm" in op.name and op.args.get("weight") is not None]
     yield from [("broken", where, "BatchNorm's weights not around 1") for where, w in norms if not w.is_meta and abs(w.mean() - 1) > 0.1]
