@@ -4,7 +4,7 @@ import io
 import tokenize
 
 import pytest
-from notebooks import MODULES, NOTEBOOKS, code_cells, tags
+from notebooks import MODULES, NOTEBOOKS, code_cells, python, tags
 
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 
@@ -12,7 +12,10 @@ FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_cells_are_short(path):
     for i, cell in enumerate(code_cells(path)):
+        body = ast.parse(python(cell)).body
         limit = 40 if "exercise" in tags(cell) else 25  # an exercise holds a stub and its check
+        if any(isinstance(n, ast.ClassDef) for n in body):
+            limit = 60  # a class can't be cut in two; its functions stay under 40 all the same
         lines = len(cell["source"].strip().splitlines())
         assert lines <= limit, f"code cell {i} has {lines} lines: {cell['source'][:60]!r}"
 
