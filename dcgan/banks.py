@@ -53,6 +53,7 @@ def flat(image,             # a PIL image of any mode
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode not in ("1", "L"): image = image.convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")
 
 # %% ../nbs/06_banks.ipynb #06-15
@@ -185,7 +186,7 @@ def fault(folder: Path          # a finished bank's
 def gigabytes(n: int  # bytes
              ) -> str:
     "In the unit that a person would use."
-    return f"{n/1e9:.1f} GB" if n >= 1e9 else f"{n/1e6:.1f} MB"
+    return f"{n/1e9:.1f} GB" if n >= 1e9 else f"{n/1e6:.1f} MB" if n >= 1e6 else f"{n/1e3:.0f} kB"
 
 def make(folder: Path,        # the finished bank's, which does not exist yet
          job: Job             # what to read

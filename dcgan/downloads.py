@@ -41,11 +41,12 @@ def absent(name: str,        # the data set
           ) -> FileNotFoundError:
     "The one sentence that says which files go where, and what to use without them."
     from torchvision.datasets.utils import check_integrity
-    wrong = [str(f) for f, md5 in files if (data_dir/f).exists() and not check_integrity(data_dir/f, md5)]
-    said = (why.strip() or "no network").splitlines()[-1].strip(" <>.")
+    bad = [str(f) for f, md5 in files if not check_integrity(data_dir/f, md5)]
+    wrong = [f for f in bad if (data_dir/f).exists()]
+    said = (why.strip() or "no network").splitlines()[-1].split(". ")[0].strip(" <>.")
     why = f"the checksum of {' and '.join(wrong)} is wrong" if wrong else f"it could not be downloaded ({said})"
-    return FileNotFoundError(f"{name} is not in {data_dir}, and {why}: put {', '.join(str(f) for f, _ in files)} "
-                             f"there, or use the offline stand-in {instead}")
+    return FileNotFoundError(f"{name} is not in {data_dir}, and {why}: put {', '.join(bad)} there, "
+                             f"or use the offline stand-in {instead}")
 
 # %% ../nbs/06_downloads.ipynb #06-10
 def obtained(name: str,           # the data set
@@ -55,7 +56,7 @@ def obtained(name: str,           # the data set
              instead: str,        # the offline stand-in
              under: str = ""      # folder in data_dir that make takes as its root
             ):                    # the data set
-    "From files that are there, else by download; FileNotFoundError or ValueError, one sentence, if neither works."
+    "From files that are there, else by download; FileNotFoundError or ValueError, a sentence, if neither works."
     from torchvision.datasets.utils import check_integrity
     root = Path(data_dir, under)
     try: return make(root)

@@ -56,7 +56,7 @@ def recoloured(images: Tensor,  # uint8 (n, 1 or 3, h, w)
     if channels == images.shape[1]: return images
     if channels == 3: return images.repeat(1, 3, 1, 1)
     weights = torch.tensor([.299, .587, .114]).view(3, 1, 1)
-    return torch.cat([(part*weights).sum(1, keepdim=True).round().to(torch.uint8) for part in images.split(1024)])
+    return torch.cat([(x*weights).sum(1, keepdim=True).round().to(torch.uint8) for x in images.split(1024)])
 
 def shaped(images: Tensor,                 # uint8 (n, c, h, w)
            want: Want                      # with `image_size` and `channels`
@@ -120,26 +120,26 @@ def cifar10(want: Want  # what was asked for
     "CIFAR-10: 50,000 + 10,000 photographs, 32×32 RGB, ten classes."
     from torchvision.datasets import CIFAR10
     make = functools.partial(CIFAR10, train=want.split == "train")
-    files = [(Path(CIFAR10.filename), CIFAR10.tgz_md5)]
-    data = obtained(want.name, want.data_dir, make, files, "house_numbers")
-    return fitted(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets), want)
+    data = obtained(want.name, want.data_dir, make, [(Path(CIFAR10.filename), CIFAR10.tgz_md5)], "house_numbers")
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return fitted(images, torch.tensor(data.targets), want)
 
-# %% ../nbs/07_sources.ipynb #07-22
+# %% ../nbs/07_sources.ipynb #07-23
 def from_cache(want: Want,       # what was asked for
                name: str,        # of the cache's folder
                seen: list,       # fingerprint of what decides the content
                job: Callable     # () → Job
               ) -> Bank:
-    "The bank for this wish, in $DCGAN_CACHE or data_dir/cache; broken files are counted and named in its note."
+    "The bank for this wish, in $DCGAN_CACHE or data_dir/cache; its note counts and names broken files."
     root = Path(os.environ.get("DCGAN_CACHE") or want.data_dir/"cache")
     wish = [want.split, want.image_size, want.channels, want.images, want.seed if want.images else 0]
     images, info = cached(root, name, [seen, wish], job)
     labels, broken = info["labels"], list(info["broken"])
-    some = f"{len(broken)} broken files left out: {', '.join(broken[:3])}" + ", …"*(len(broken) > 3)
+    some = f"broken and left out: {len(broken)} ({', '.join(broken[:3])}{', …'*(len(broken) > 3)})"
     return Bank(images, None if labels is None else torch.tensor(labels), want.name,
                 "; ".join(filter(None, [info["note"], some if broken else ""])))
 
-# %% ../nbs/07_sources.ipynb #07-23
+# %% ../nbs/07_sources.ipynb #07-24
 def from_array(want: Want,       # what was asked for
                images,           # numpy uint8 (n, c, h, w)
                labels            # numpy int (n,)
@@ -164,7 +164,7 @@ def svhn(want: Want  # "svhn": splits train, test, extra; "svhn-extra": its trai
     seen = fingerprint(want.data_dir, [want.data_dir/file])
     return from_cache(want, f"svhn-{split}", seen, lambda: from_array(want, (d := data()).data, d.labels))
 
-# %% ../nbs/07_sources.ipynb #07-25
+# %% ../nbs/07_sources.ipynb #07-26
 def image_files(root: Path         # folder
                ) -> list[Path]:    # its images and those of its sub-folders, sorted
     "FileNotFoundError, saying what was seen instead, if there are none."
@@ -188,13 +188,13 @@ def header(file: Path              # an image
             return im.size, im.mode not in ("1", "L", "LA", "F") and im.mode[0] != "I", special
     except Exception: return None
 
-# %% ../nbs/07_sources.ipynb #07-26
+# %% ../nbs/07_sources.ipynb #07-27
 def folder_job(want: Want,        # what was asked for
                root: Path,        # the folder
                files: list        # its images
               ) -> Job:
     "Settles size, channels and labels. ValueError if sizes differ and none was asked for."
-    files = [files[i] for i in choose(len(files), want)]
+    have, files = len(files), [files[i] for i in choose(len(files), want)]
     with ThreadPoolExecutor() as pool: seen = list(filter(None, pool.map(header, files)))
     sizes = sorted({size for size, _, _ in seen}) or [(1, 1)]
     size = want.image_size or sizes[0][0]
@@ -203,6 +203,7 @@ def folder_job(want: Want,        # what was asked for
         raise ValueError(f"{want.name} has images of {len(sizes)} sizes, such as {w}×{h}: give image_size, "
                          "and the middle square of each is scaled to it")
     notes = [f"{k} {kind}" for kind, k in Counter(special for *_, special in seen if special).items()]
+    if len(files) < have: notes.insert(0, f"{len(files):,} of {have:,} images")
     if sizes != [(size, size)]: notes.insert(0, f"middle squares scaled to {size}×{size}")
     names = [str(f.relative_to(root)) for f in files]
     tops = [Path(name).parts[0] for name in names]
@@ -211,7 +212,7 @@ def folder_job(want: Want,        # what was asked for
     channels = want.channels or (3 if any(colour for _, colour, _ in seen) else 1)
     return from_files(want.name, files, size, channels, names=names, labels=labels, note="; ".join(notes))
 
-# %% ../nbs/07_sources.ipynb #07-27
+# %% ../nbs/07_sources.ipynb #07-28
 def folder(want: Want  # its name is "folder:PATH"
           ) -> Bank:
     "Any folder of images; with sub-folders train and test these are the splits, else there is no test split."
@@ -223,7 +224,7 @@ def folder(want: Want  # its name is "folder:PATH"
     files = image_files(root)
     return from_cache(want, "folder", fingerprint(root, files), lambda: folder_job(want, root, files))
 
-# %% ../nbs/07_sources.ipynb #07-30
+# %% ../nbs/07_sources.ipynb #07-32
 def celeba(want: Want  # what was asked for; image_size 64 if it says none
           ) -> Bank:
     "CelebA: 162,770 + 19,962 aligned faces; the middle square of each, scaled, RGB."
@@ -231,21 +232,20 @@ def celeba(want: Want  # what was asked for; image_size 64 if it says none
     want = want._replace(image_size=want.image_size or 64, channels=want.channels or 3)
     base = want.data_dir/"celeba"
     unpacked(base/"img_align_celeba.zip", base/"img_align_celeba", "faces")
-    texts = [(Path("celeba", name), md5) for _, md5, name in CelebA.file_list if name.endswith(".txt")]
-    files = [(Path("celeba", name), md5) for _, md5, name in CelebA.file_list]
-    missing = [f for f in [*(want.data_dir/f for f, _ in texts), base/"img_align_celeba"] if not f.exists()]
-    make = functools.partial(CelebA, split=want.split)
+    files = [(Path("celeba", name), md5) for _, md5, name in CelebA.file_list
+             if name.endswith(".txt") or not (base/"img_align_celeba").is_dir()]
     def job():
-        data = obtained(want.name, want.data_dir, make, files, "faces")
+        data = obtained(want.name, want.data_dir, functools.partial(CelebA, split=want.split), files, "faces")
         names = [data.filename[i] for i in choose(len(data.filename), want)]
         paths = [base/"img_align_celeba"/f for f in names]
         note = f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}"
+        if want.images: note = f"{len(names):,} of {len(data.filename):,} images; {note}"
         return from_files("celeba", paths, want.image_size, want.channels, names=names, note=note)
-    if missing: job()                                              # downloads, or says what is missing
+    if not all((want.data_dir/f).exists() for f, _ in files): job()        # downloads, or says what is missing
     seen = fingerprint(base, [base/"list_eval_partition.txt", base/"img_align_celeba"])
     return from_cache(want, f"celeba-{want.split}", seen, job)
 
-# %% ../nbs/07_sources.ipynb #07-33
+# %% ../nbs/07_sources.ipynb #07-35
 def house_numbers(want: Want  # 20,000 images to train, 2,000 to test if it says no number
                  ) -> Bank:
     "Drawn house numbers, 32×32 RGB: the offline stand-in for SVHN."
@@ -262,7 +262,7 @@ def faces(want: Want  # 6,000 images to train, 1,000 to test if it says no numbe
     images, _ = faces(n, want.seed, start=0 if want.split == "train" else 10_000_000)
     return fitted(images, None, want, "drawn, a stand-in for CelebA")
 
-# %% ../nbs/07_sources.ipynb #07-35
+# %% ../nbs/07_sources.ipynb #07-37
 SOURCES = dict(digits=digits, mnist=mnist, fashion_mnist=fashion_mnist, svhn=svhn, celeba=celeba, cifar10=cifar10,
                house_numbers=house_numbers, faces=faces) | {"svhn-extra": svhn}
 
@@ -283,7 +283,7 @@ def check_want(want: Want  # what was asked for
         if value is not None and not (isinstance(value, int) and value >= 1):
             raise ValueError(f"{key}={value!r}, expected a whole number from 1, or None")
 
-# %% ../nbs/07_sources.ipynb #07-36
+# %% ../nbs/07_sources.ipynb #07-38
 def load(name: str,                        # a key of SOURCES, or "folder:PATH"
          split: str = "train",             # "train" or "test"; svhn also has "extra"
          image_size: int | None = None,    # side in pixels; None: as it comes

@@ -1,0 +1,147 @@
+"Downloads: whole or not at all, and a sentence when there is none. No test goes to the network."
+import gzip
+import struct
+import urllib.error
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import datasets
+from torchvision.datasets import utils
+
+from dcgan.downloads import obtained, unpacked
+from dcgan.sources import load
+
+REFUSED = urllib.error.HTTPError("http://x", 403, "Forbidden", None, None)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    "A server to be filled: file name → bytes, or an error to raise after half of them were written."
+    files = {}
+    def fetch(url, path, chunk_size=None):
+        got = files.get(url.rsplit("/")[-1], REFUSED)
+        Path(path).write_bytes(got if isinstance(got, bytes) else b"half a file")
+        if not isinstance(got, bytes): raise got
+    monkeypatch.setattr(utils, "_get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr(utils, "_urlretrieve", fetch)
+    return files
+
+
+def idx_gz(a): return gzip.compress(struct.pack(f">HBB{a.ndim}I", 0, 8, a.ndim, *a.shape) + a.numpy().tobytes(), mtime=0)
+
+
+@pytest.fixture
+def mnist_files(tmp_path, monkeypatch):
+    "MNIST's four archives, small, and torchvision's checksum table patched to them."
+    files, table = {}, []
+    for part, n in ("train", 12), ("t10k", 5):
+        files[f"{part}-images-idx3-ubyte.gz"] = idx_gz(torch.arange(n*28*28).view(n, 28, 28) % 251 == 0)
+        files[f"{part}-labels-idx1-ubyte.gz"] = idx_gz((torch.arange(n) % 10).byte())
+    for name, data in files.items():
+        (tmp_path/"x").write_bytes(data)
+        table.append((name, utils.calculate_md5(tmp_path/"x")))
+    (tmp_path/"x").unlink()
+    monkeypatch.setattr(datasets.MNIST, "resources", table)
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", table)
+    return files
+
+
+def everything(folder): return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_downloaded_once(tmp_path, server, mnist_files, name):
+    server.update(mnist_files)
+    assert load(name, data_dir=tmp_path/"d").images.shape == (12, 1, 28, 28)
+    assert not [p for p in everything(tmp_path) if ".download" in p]
+    server.clear()
+    bank = load(name, "test", data_dir=tmp_path/"d")
+    assert bank.images.shape == (5, 1, 28, 28) and bank.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [REFUSED, urllib.error.URLError("no route"), OSError("reset"), TimeoutError("timed out")])
+def test_refused_leaves_no_trace_and_says_what_to_do(tmp_path, server, mnist_files, error):
+    server.update(mnist_files | {"t10k-images-idx3-ubyte.gz": error})
+    with pytest.raises(FileNotFoundError) as e:
+        load("mnist", data_dir=tmp_path/"a"/"b")
+    said = str(e.value)
+    assert "\n" not in said and said.endswith("or use the offline stand-in digits") and "could not be downloaded" in said
+    assert all(f"MNIST/raw/{name}" in said for name in mnist_files)
+    assert not everything(tmp_path)
+
+
+def test_a_page_instead_of_the_file(tmp_path, server, mnist_files):
+    server.update({name: b"<!DOCTYPE html>quota" for name in mnist_files})
+    with pytest.raises(FileNotFoundError, match="File not found or corrupted"):
+        load("mnist", data_dir=tmp_path)
+    assert not everything(tmp_path)
+
+
+def test_interrupted_leaves_no_trace(tmp_path, server, mnist_files):
+    server.update(mnist_files | {"t10k-images-idx3-ubyte.gz": KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt): load("mnist", data_dir=tmp_path)
+    assert not everything(tmp_path)
+
+
+def test_archives_put_by_hand_are_enough(tmp_path, server, mnist_files):
+    (tmp_path/"MNIST"/"raw").mkdir(parents=True)
+    for name, data in mnist_files.items(): (tmp_path/"MNIST"/"raw"/name).write_bytes(data)
+    assert len(load("mnist", data_dir=tmp_path).images) == 12
+
+
+def test_only_what_is_missing_is_named_and_what_is_there_stays(tmp_path, server, mnist_files):
+    (tmp_path/"MNIST"/"raw").mkdir(parents=True)
+    good, bad, *missing = mnist_files
+    (tmp_path/"MNIST"/"raw"/good).write_bytes(mnist_files[good])
+    (tmp_path/"MNIST"/"raw"/bad).write_bytes(b"cut short")
+    before = everything(tmp_path)
+    with pytest.raises(FileNotFoundError) as e: load("mnist", data_dir=tmp_path)
+    assert f"the checksum of MNIST/raw/{bad} is wrong" in str(e.value).replace("\\", "/")
+    assert good not in str(e.value) and all(name in str(e.value) for name in missing)
+    assert everything(tmp_path) == before and (tmp_path/"MNIST"/"raw"/bad).read_bytes() == b"cut short"
+    server.update(mnist_files)
+    assert len(load("mnist", data_dir=tmp_path).images) == 12
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"\0\0\x08\x03\0\0\0\x0c"])
+def test_damaged_files_are_named_and_left_alone(tmp_path, server, mnist_files, content):
+    (tmp_path/"MNIST"/"raw").mkdir(parents=True)
+    for name, data in mnist_files.items(): (tmp_path/"MNIST"/"raw"/name[:-3]).write_bytes(gzip.decompress(data))
+    (tmp_path/"MNIST"/"raw"/"train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(ValueError, match="the files of mnist in .* can't be read .*: delete them$"):
+        load("mnist", data_dir=tmp_path)
+    assert (tmp_path/"MNIST"/"raw"/"train-images-idx3-ubyte").read_bytes() == content
+
+
+def test_a_download_that_cannot_be_written(tmp_path, server, mnist_files):
+    (tmp_path/"file").write_text("not a folder")
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        load("mnist", data_dir=tmp_path/"file")
+
+
+def test_obtained_takes_a_folder_below(tmp_path, server):
+    seen = []
+    def make(root, download=False):
+        seen.append(Path(root).name)
+        if download: Path(root).mkdir(), (Path(root)/"f").write_text("x")
+        if not (Path(root)/"f").exists(): raise RuntimeError("Dataset not found")
+        return (Path(root)/"f").read_text()
+    assert obtained("x", tmp_path, make, [], "digits", "SVHN") == "x" and set(seen) == {"SVHN"}
+
+
+def test_unpacked(tmp_path):
+    file, made = tmp_path/"a.zip", tmp_path/"a"
+    unpacked(file, made, "faces")                                     # nothing there: nothing to do
+    file.write_bytes(b"\n<HTML>quota exceeded")
+    with pytest.raises(ValueError, match="a.zip is no zip file but a web page .* or use the offline stand-in faces$"):
+        unpacked(file, made, "faces")
+    with zipfile.ZipFile(file, "w") as archive: archive.writestr("a/1.jpg", "one")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-30])
+    with pytest.raises(ValueError, match="cut short or damaged"): unpacked(file, made, "faces")
+    assert everything(tmp_path) == ["a.zip"]
+    file.write_bytes(whole)
+    unpacked(file, made, "faces")
+    assert (made/"1.jpg").read_text() == "one" and everything(tmp_path) == ["a", "a.zip", "a/1.jpg"]
