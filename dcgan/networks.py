@@ -154,7 +154,9 @@ class Generator(Network):
         self.table = shape_table(rows_from(layers), (z_dim,))
         self.layers = blocks(rows_from(layers), (z_dim,), slope)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self,
+                z: Tensor,  # (b, z_dim)
+               ) -> Tensor: # x, (b, c, h, w)
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {tuple(z.shape)}; this generator takes (batch, {self.z_dim}).")
         return self.layers(z)
@@ -166,6 +168,7 @@ class Generator(Network):
                batch: int = 500,  # images made at a time
               ) -> Tensor:        # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
         "n images in eval mode: BatchNorm uses its running averages, so no image depends on its neighbours."
+        if n < 1: raise ValueError(f"n is {n}; it must be a whole number from 1.")
         was, weight = self.training, next(self.parameters())
         z = latent(n, self.z_dim, self.z_law, seed).to(weight.device, weight.dtype)
         self.eval()
@@ -188,7 +191,9 @@ class Discriminator(Network):
                              "let its last layer be as large as the map that reaches it.")
         self.layers = blocks(rows_from(layers), self.in_shape, slope)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self,
+                x: Tensor,  # (b, c, h, w)
+               ) -> Tensor: # logits, (b,)
         if x.shape[1:] != self.in_shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; this discriminator takes (batch, {', '.join(map(str, self.in_shape))}).")
         return self.layers(x).flatten().float()

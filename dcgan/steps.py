@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from .losses import d_loss, g_loss
 
 # %% ../nbs/09_steps.ipynb #09-08
-def as_is(x: Tensor) -> Tensor:
+def as_is(x: Tensor,  # images
+         ) -> Tensor: # the same
     "No augmentation."
     return x
 
@@ -34,7 +35,7 @@ def d_step(D: nn.Module,              # x → logits (b,); learns
            reduction: str = "sum",    # "sum" or "mean" of the loss's two halves
            augment: Callable[[Tensor], Tensor] = as_is,        # the same for real and fake
            autocast: ContextManager = nullcontext(),           # precision of the forwards
-           backward: Callable[[Tensor], None] = Tensor.backward,
+           backward: Callable[[Tensor], None] = Tensor.backward,  # or accelerate's
           ) -> tuple[Tensor, Tensor, Tensor]:                  # loss, mean D(x), mean D(G(z)): detached scalars
     "One step of D up its half of the game (paper, section 3; Goodfellow et al. 2014, algorithm 1)."
     with autocast:
@@ -66,7 +67,7 @@ def g_step(D: nn.Module,              # x → logits (b,); only asked
            loss_fn: Callable[[Tensor], Tensor] = g_loss,       # of the logits D(G(z)); or `g_loss_saturating`
            augment: Callable[[Tensor], Tensor] = as_is,        # the same as in D's step
            autocast: ContextManager = nullcontext(),           # precision of the forwards
-           backward: Callable[[Tensor], None] = Tensor.backward,
+           backward: Callable[[Tensor], None] = Tensor.backward,  # or accelerate's
           ) -> tuple[Tensor, Tensor]:                          # loss, mean D(G(z)): detached scalars
     "One step of G: D judges fresh fakes, and G moves to where D calls them real (Goodfellow et al. 2014, section 3)."
     with frozen(D):

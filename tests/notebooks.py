@@ -37,9 +37,9 @@ def python(cell):
 
 
 def number(notebook_name):
-    "Place in the reading order; notebooks without a number (index, faq, museum) come last."
-    match = re.match(r"(\d\d)_", notebook_name)
-    return int(match[1]) if match else 99
+    "Place in the reading order, which is the order of the names; notebooks without a number (index, faq, museum) come last."
+    names = [p.name for p in LESSONS]
+    return names.index(notebook_name) if notebook_name in names else len(names)
 
 
 @cache
@@ -50,7 +50,7 @@ def written_by():
 
 
 def module_numbers():
-    "Module name → number of its lesson; `__main__`, which only calls `cli`, comes last."
+    "Module name → place of its lesson; `__main__`, which only calls `cli`, comes last."
     return {module: number(notebook or "") for module, notebook in written_by().items()}
 
 

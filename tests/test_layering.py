@@ -25,7 +25,7 @@ def imports(source, package="dcgan"):
 
 
 def faults(source, below, own=()):
-    "Sentences about imports of the package that are not by name from lessons numbered under `below`, or from `own`."
+    "Sentences about imports of the package that are not by name from lessons before place `below`, or from `own`."
     numbers = module_numbers()
     for module, names in imports(source):
         name = module.removeprefix("dcgan").lstrip(".")
@@ -37,7 +37,7 @@ def faults(source, below, own=()):
         elif name not in numbers:
             yield f"`from {module} import …`: no lesson writes this module"
         elif numbers[name] >= below and name not in own:
-            yield f"`from {module} import …`: lesson {numbers[name]:02d} comes later than this place"
+            yield f"`from {module} import …`: {written_by()[name]} comes later than this place"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and any(a.name == "*" for a in node.names):
             yield f"`from {node.module} import *`: no star imports"
