@@ -52,11 +52,10 @@ def mnist28_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, 
     up = [Row("conv_t", m * filters, k, s, 0, True, "relu", bias) for m, k, s in ((4, 3, 2), (2, 4, 1), (1, 3, 2))]
     return *up, Row("conv_t", channels, 4, 2, act="tanh", bias=bias)
 
-def mnist28_d(size: int, channels: int, filters: int, bias: bool, first_norm: bool = True) -> tuple[Row, ...]:
-    "28 → 13 → 5 → 1 → one logit (reference 1); `first_norm=False` keeps BatchNorm off the input layer."
+def mnist28_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+    "28 → 13 → 5 → 1 → one logit (reference 1)."
     size_28(size)
-    walk = (filters // 4, 3, first_norm), (filters // 2, 5, True), (filters, 5, True)
-    down = [Row("conv", w, k, 2, 0, norm, "leaky_relu", bias) for w, k, norm in walk]
+    down = [Row("conv", filters // d, k, 2, 0, True, "leaky_relu", bias) for d, k in ((4, 3), (2, 5), (1, 5))]
     return *down, Row("linear", 1)
 
 # %% ../nbs/05_recipes.ipynb #05-11
@@ -72,23 +71,36 @@ def svhn_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...
     "size×size → … → 4×4 → linear → one logit (reference 5)."
     return *paper_d(size, channels, filters, bias)[:-1], Row("linear", 1)
 
-# %% ../nbs/05_recipes.ipynb #05-12
-NETS = {  # name: (table of G, table of D), each from (size, channels, filters, bias)
+# %% ../nbs/05_recipes.ipynb #05-13
+def digits_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+    "z → 3 → 7 → 14 → 28."
+    size_28(size)
+    up = [Row("conv_t", m * filters, k, s, p, True, "relu", bias) for m, k, s, p in ((4, 3, 1, 0), (2, 3, 2, 0), (1, 4, 2, 1))]
+    return *up, Row("conv_t", channels, 4, 2, 1, act="tanh")
+
+def digits_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+    "28 → 13 → 5 → 1 → one logit, by convolutions only."
+    size_28(size)
+    down = [Row("conv", m * filters, 5, 2, 0, True, "leaky_relu", bias) for m in (2, 4)]
+    return Row("conv", filters, 3, 2, act="leaky_relu"), *down, Row("conv", 1, 1)
+
+# %% ../nbs/05_recipes.ipynb #05-14
+NETS = {  # name: (table of G, table of D), each a function of (image_size, channels, filters, bias)
     "paper": (paper_g, paper_d),
     "mnist28": (mnist28_g, mnist28_d),
-    "digits": (mnist28_g, partial(mnist28_d, first_norm=False)),
+    "digits": (digits_g, digits_d),
     "svhn32": (svhn_g, svhn_d),
     "svhn32-code": (partial(svhn_g, project_norm=False), svhn_d),
 }
 
-# %% ../nbs/05_recipes.ipynb #05-14
+# %% ../nbs/05_recipes.ipynb #05-16
 @dataclass(frozen=True)
 class NetworkFields:
     "What is built."
     net: str = "digits"             # family of networks: paper, mnist28, digits, svhn32, svhn32-code
     image_size: int = 28            # pixels along a side: 28, or 4·2^k
     channels: int = 1               # 1 (grey) or 3 (colour)
-    filters: int = 64               # base number of filters; every width is a multiple
+    filters: int = 32               # base number of filters; every width is a multiple
     z_dim: int = 64                 # length of the latent vector z
     z_law: Literal["normal", "uniform"] = "normal"  # N(0, 1) or U(-1, 1)
     bias: bool = True               # biases in the convolutions
@@ -106,7 +118,7 @@ class NetworkFields:
     @property
     def d_table(self) -> ShapeTable: return shape_table(self.d_layers, self.x_shape)
 
-# %% ../nbs/05_recipes.ipynb #05-16
+# %% ../nbs/05_recipes.ipynb #05-18
 @dataclass(frozen=True)
 class DataFields:
     "What it is trained on."
@@ -117,7 +129,7 @@ class DataFields:
     rotate: float = 0.              # rotate real images by up to so many degrees
     shift: int = 0                  # shift real and fake images alike by up to so many pixels before D
 
-# %% ../nbs/05_recipes.ipynb #05-18
+# %% ../nbs/05_recipes.ipynb #05-20
 @dataclass(frozen=True)
 class LearningFields:
     "How it learns."
@@ -136,7 +148,7 @@ class LearningFields:
     sample_every: int = 100         # steps between pictures of the fixed z
     save_every: int = 1             # epochs between checkpoints; the last epoch is always saved
 
-# %% ../nbs/05_recipes.ipynb #05-20
+# %% ../nbs/05_recipes.ipynb #05-22
 WHOLE = {"image_size": 8, "filters": 4, "z_dim": 1, "batch_size": 2, "shift": 0, "epochs": 1, "seed": 0,
          "log_every": 1, "sample_every": 1, "save_every": 1}  # field: the least whole number
 LIMITS = {name: (f"a whole number from {least}", lambda v, least=least: type(v) is int and v >= least) for name, least in WHOLE.items()}
@@ -154,7 +166,7 @@ LIMITS |= {
     "ema": ("above 0 and below 1, or none", lambda v: v is None or 0 < v < 1),
 }
 
-# %% ../nbs/05_recipes.ipynb #05-22
+# %% ../nbs/05_recipes.ipynb #05-24
 def known(what: str,            # what is named: "recipe", "field", …
           name: str,            # the name given
           names: Iterable[str], # the names there are
@@ -166,7 +178,7 @@ def known(what: str,            # what is named: "recipe", "field", …
     near = get_close_matches(str(name), names, 1, 0.5)
     raise ValueError(f"There is no {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."))
 
-# %% ../nbs/05_recipes.ipynb #05-23
+# %% ../nbs/05_recipes.ipynb #05-25
 def check(recipe: "Recipe", # with fields as given
          ) -> None:
     "ValueError, in one sentence, for the first field out of its range or choices, or where no network fits."
@@ -185,7 +197,7 @@ def check(recipe: "Recipe", # with fields as given
         raise ValueError(f"net {recipe.net!r} makes images {shape}, the recipe asks for {recipe.x_shape}.")
     _ = recipe.d_table
 
-# %% ../nbs/05_recipes.ipynb #05-25
+# %% ../nbs/05_recipes.ipynb #05-27
 CPU = {}  # recipe: the fields that `sized_for` changes on a CPU; filled below, beside the recipes
 
 @dataclass(frozen=True)
@@ -212,7 +224,7 @@ class Recipe(LearningFields, DataFields, NetworkFields):
         if small: print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
         return self.replace(**small)
 
-# %% ../nbs/05_recipes.ipynb #05-28
+# %% ../nbs/05_recipes.ipynb #05-30
 def to_json(recipe: Recipe) -> str:
     "All fields and both tables, as text."
     return json.dumps(asdict(recipe) | {"g_layers": recipe.g_layers, "d_layers": recipe.d_layers}, indent=2)
@@ -229,13 +241,13 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
     "The fields in which two recipes differ, as `name: a's → b's`."
     return [f"{f.name}: {x} → {y}" for f in fields(a) if (x := getattr(a, f.name)) != (y := getattr(b, f.name))]
 
-# %% ../nbs/05_recipes.ipynb #05-31
-MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", batch_size=128, last_batch="keep", rotate=20., epochs=20,
+# %% ../nbs/05_recipes.ipynb #05-33
+MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_size=128, last_batch="keep", rotate=20., epochs=20,
                  beta2=0.99, d_reduction="mean", log_every=50, sample_every=100)
 PAPER = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128, z_dim=100, bias=False,
                batch_size=128, epochs=20, log_every=50, sample_every=100)
 RECIPES = {r.name: r for r in (
-    Recipe(name="digits", data="digits", net="digits", batch_size=64, epochs=60, lr_g=1e-3, lr_d=1e-3, decay="cosine", ema=0.998, shift=2,
+    Recipe(name="digits", bias=False, epochs=100, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear", ema=0.998, shift=1,
            sample_every=124, save_every=5),
     MNIST28,
     MNIST28.replace(name="mnist28-trainer", epochs=200, save_every=10),
@@ -246,7 +258,7 @@ RECIPES = {r.name: r for r in (
            batch_size=128, epochs=50, log_every=300, sample_every=300),
 )}
 
-# %% ../nbs/05_recipes.ipynb #05-33
+# %% ../nbs/05_recipes.ipynb #05-35
 ABOUT = {  # recipe: one line
     "digits": "the default: keeps every guideline, readable digits in three minutes on two CPU cores",
     "mnist28": "reference 1, a guided project on MNIST, its table corrected",
@@ -260,7 +272,7 @@ SMALL64 = {"data": "digits", "filters": 32, "epochs": 10}
 CPU |= {"mnist28": {"data": "digits"}, "mnist28-trainer": {"data": "digits", "epochs": 20}, "mnist64": SMALL64, "mnist64-paper": SMALL64,
         "celeba64": {"data": "faces", "filters": 32, "images": 6000, "epochs": 10}, "svhn32": {"data": "house_numbers", "images": 10_000, "epochs": 10}}
 
-# %% ../nbs/05_recipes.ipynb #05-35
+# %% ../nbs/05_recipes.ipynb #05-37
 def command(recipe: Recipe) -> str:
     "The command that trains it: `dcgan train NAME` and a flag for each field that is not as the named recipe has it."
     base = RECIPES.get(recipe.name, Recipe()).replace(name=recipe.name)
