@@ -1,0 +1,239 @@
+"The command line: what it does, and one sentence with exit status 2 for whatever can't be meant."
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from dcgan.cli import main
+from dcgan.networks import Generator
+from dcgan.recipes import RECIPES, Recipe, command, from_json
+from dcgan.training import Trainer
+from PIL import Image
+
+QUICK = ["--images", "64", "--epochs", "1", "--filters", "4", "--device", "cpu", "--verbose", "0"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    "An empty current folder, no data set anywhere."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DCGAN_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(tiny, here, capsys):
+    "A finished run of one epoch."
+    Trainer(tiny.replace(epochs=1, decay="none"), here / "run", device="cpu", precision="fp32", verbose=0, save_plots=False).train()
+    return here / "run"
+
+
+def contents(folder): return {p: p.read_bytes() if p.is_file() else None for p in Path(folder).rglob("*")}
+
+
+def refused(argv, words, capsys, framed=False):
+    "Exit status 2, one sentence on stderr (tyro frames its own), nothing on stdout, nothing created or changed."
+    before = contents(".")
+    try: status = main(list(argv))
+    except SystemExit as e: status = e.code
+    out, err = capsys.readouterr()
+    assert status == 2 and out == "", (status, out, err)
+    assert "Traceback" not in err
+    if framed: assert len(err.splitlines()) < 12, err
+    else: assert err.startswith("dcgan: ") and err.count("\n") == 1 and err.rstrip()[-1] in ".?", err
+    flat = " ".join(err.replace("│", " ").split())
+    assert all(str(word) in flat for word in words), err
+    assert contents(".") == before
+    return flat
+
+
+REFUSED = [  # the words, and what the sentence must hold
+    ("", []),
+    ("trian digits", ["'trian'", "'train'"]),
+    ("--epochs 3", ["'--epochs'"]),
+    ("train", ["which recipe", "digits", "mnist28"]),
+    ("train --epochs 3", ["which recipe"]),
+    ("train digit", ["'digit'", "'digits'"]),
+    ("train mnist2", ["'mnist2'", "'mnist28'"]),
+    ("train digits --epochz 3", ["'--epochz'", "'--epochs'"]),
+    ("train digits --lr_gg 0.1", ["--lr-g"]),
+    ("train digits --epoch=3", ["'--epoch'", "'--epochs'"]),
+    ("train digits 3", ["'3'"]),
+    ("train digits --name other", ["'--name'"]),
+    ("train digits --epochs", ["--epochs"]),
+    ("train digits --epochs three", ["--epochs", "'three'"]),
+    ("train digits --epochs 0", ["epochs is 0", "from 1"]),
+    ("train digits --epochs 1.5", ["--epochs", "'1.5'"]),
+    ("train digits --lr-g -0.001", ["lr_g is -0.001", "above 0"]),
+    ("train digits --lr-d=-1", ["lr_d is -1", "above 0"]),
+    ("train digits --lr-g nan", ["lr_g is nan"]),
+    ("train digits --lr-g 2", ["lr_g is 2.0"]),
+    ("train digits --batch-size 0", ["batch_size is 0"]),
+    ("train digits --batch-size 1", ["batch_size is 1", "BatchNorm"]),
+    ("train digits --batch-size -64", ["batch_size is -64"]),
+    ("train digits --slope 1", ["slope is 1.0", "below 1"]),
+    ("train digits --image-size 30", ["image_size is 30", "28"]),
+    ("train digits --net paper", ["image_size is 28", "8, 16, 32, 64"]),
+    ("train digits --net paper --image-size 48", ["image_size is 48"]),
+    ("train digits --net papr", ["'papr'", "'paper'"]),
+    ("train digits --channels 2", ["channels is 2"]),
+    ("train digits --filters 2", ["filters is 2"]),
+    ("train digits --ema 1", ["ema is 1.0"]),
+    ("train digits --real-label 0.5", ["real_label is 0.5"]),
+    ("train digits --fake-label 0.5", ["fake_label is 0.5"]),
+    ("train digits --decay cosin", ["--decay", "cosine"]),
+    ("train digits --seed -1", ["seed is -1"]),
+    ("train digits --shift 20", ["shift is 20", "at most 7"]),
+    ("train digits --images 10", ["64", "10"]),
+    ("train digits --images 100000", ["100000", "4,000"]),
+    ("train digits --data digitz", ["'digitz'", "'digits'"]),
+    ("train mnist28 --data-dir nowhere", ["mnist is not in nowhere", "train-images-idx3-ubyte"]),
+    ("train digits --device tpu", ["'tpu'", "cuda"]),
+    ("train digits --device cuda:99", ["'cuda:99'", "not on this machine"]),
+    ("train digits --precision fp16", ["'fp16'", "'bf16'"]),
+    ("train digits --verbose 4", ["verbose is 4"]),
+    ("train digits --resume", ["--run"]),
+    ("train digits --resume --run nowhere", ["nowhere", "recipe.json"]),
+    ("train digits --run file", ["file exists"]),
+    ("train digits --run file/run", ["file/run"]),
+    ("train digits --run empty", ["empty exists", "--resume"]),
+    ("train digits --run empty --resume", ["empty", "recipe.json"]),
+    ("sample", ["which run"]),
+    ("sample nowhere", ["'nowhere'", "shipped names"]),
+    ("sample empty", ["'empty'"]),
+    ("shapes digit", ["'digit'", "'digits'"]),
+    ("shapes digits --epochz 3", ["'--epochz'", "'--epochs'"]),
+    ("shapes digits --image-size 30", ["image_size is 30"]),
+    ("recipes digits", ["'digits'"]),
+]
+
+
+FRAMED = [f"train digits {flag}" for flag in ("--epochs", "--epochs three", "--epochs 1.5", "--decay cosin")]  # tyro's own
+
+
+@pytest.mark.parametrize("words, said", REFUSED, ids=[words or "nothing" for words, _ in REFUSED])
+def test_bad_input_is_refused_in_a_sentence(here, monkeypatch, capsys, words, said):
+    monkeypatch.setattr("socket.socket.connect", lambda *a: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    (here / "file").write_text("mine")
+    (here / "empty").mkdir()
+    if words: refused(words.split(), said, capsys, framed=words in FRAMED)
+    else:
+        assert main([]) == 2 and "dcgan train" in capsys.readouterr().out
+
+
+def test_bad_resumes_are_refused(run, capsys):
+    for words, said in [
+            ("train digits --run run", ["run exists", "--resume"]),
+            ("train digits --run run --resume --lr-g 0.5 --batch-size 32", ["lr_g: 0.001 → 0.5", "batch_size: 64 → 32"]),
+            ("train mnist28 --run run --resume", ["run of digits, not of mnist28"]),
+            ("sample run --n 0", ["--n is 0"]), ("sample run --columns -1", ["--columns is -1"]), ("sample run --seed -1", ["--seed is -1"]),
+            ("sample run --out run/recipe.json", ["run/recipe.json exists"]), ("sample run --out no/where.png", ["no"]),
+            ("sample run --n many", ["'many'"]), ("sample run --num 3", ["'--num'", "'--n'"])]:
+        refused(words.split(), said, capsys, framed="many" in words)
+
+
+def test_fewer_epochs_than_trained_are_refused(tiny, here, capsys):
+    Trainer(tiny.replace(epochs=2), here / "run", device="cpu", verbose=0, save_plots=False).train()
+    refused("train digits --run run --resume --epochs 1".split(), ["run is in epoch 2", "not 1"], capsys)
+
+
+@pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
+def test_a_foreign_recipe_is_refused(run, capsys, text, said):
+    (run / "recipe.json").write_text(text, encoding="latin-1")
+    refused("train digits --run run --resume".split(), [said], capsys)
+
+
+def test_damaged_runs_are_refused(run, capsys):
+    (run / "generator/model.safetensors").write_bytes(b"\0" * 20)
+    refused(["sample", "run"], ["model.safetensors", "damaged"], capsys)
+    for name in "checkpoint.pt", "checkpoint-previous.pt":
+        (run / name).write_bytes((run / name).read_bytes()[:100])
+    refused("train digits --run run --resume --epochs 3".split(), ["run can't be resumed", "checkpoint.pt is cut short"], capsys)
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["train", "digits", "--lr-g", "-1"], "lr_g is -1.0"), (["sample", "nowhere"], "'nowhere'")])
+def test_as_a_program_it_exits_with_2(here, argv, said):
+    done = subprocess.run([sys.executable, "-m", "dcgan", *argv], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
+    assert not os.listdir()
+
+
+def test_runs_are_numbered_and_the_end_says_what_to_open(here, capsys):
+    for n in "001", "002":
+        assert main(["train", "digits", *QUICK[:-1], "1"]) == 0
+        out, err = capsys.readouterr()
+        last = out.splitlines()[-1]
+        assert err == "" and f"runs/digits-{n}/samples.png" in last and "images/s" in last and " s" in last
+        assert {"samples.png", "recipe.json", "checkpoint.pt"} <= set(os.listdir(f"runs/digits-{n}"))
+    Path("runs/digits-010").mkdir()
+    assert main(["train", "digits", *QUICK]) == 0 and capsys.readouterr() == ("", "")
+    assert sorted(os.listdir("runs")) == ["digits-001", "digits-002", "digits-010", "digits-011"]
+
+
+def test_every_field_is_a_flag(here):
+    changes = {"net": "paper", "image_size": 8, "channels": 3, "filters": 5, "z_dim": 7, "z_law": "uniform", "bias": False, "slope": 0.1, "init_std": None,
+               "images": 30, "batch_size": 10, "last_batch": "keep", "rotate": 5., "shift": 1, "epochs": 1, "lr_g": 1e-5, "lr_d": 3e-4, "beta1": 0.4,
+               "beta2": 0.9, "decay": "linear", "real_label": 0.9, "fake_label": 0.1, "d_reduction": "mean", "ema": None, "seed": 5,
+               "log_every": 2, "sample_every": 4, "save_every": 6, "data": "digits", "name": "digits"}
+    recipe = RECIPES["digits"].replace(**changes)
+    assert set(changes) == set(Recipe.__dataclass_fields__)
+    assert main([*command(recipe).split()[1:], "--run", "run", "--device", "cpu", "--verbose", "0", "--no-save-plots"]) == 0
+    assert from_json(Path("run/recipe.json").read_text()) == recipe
+    assert json.loads(Path("run/report.json").read_text())["command"] == command(recipe)
+
+
+def test_resume_takes_the_run_s_own_recipe(run, capsys):
+    before = from_json((run / "recipe.json").read_text())
+    assert main("train digits --run run --resume --epochs 2 --verbose 0 --device cpu".split()) == 0
+    assert capsys.readouterr() == ("", "")
+    assert from_json((run / "recipe.json").read_text()) == before.replace(epochs=2)
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 8
+    assert json.loads((run / "report.json").read_text())["precision"] == "fp32"
+
+
+def test_sample_draws_what_the_generator_draws(run, capsys):
+    assert main(["sample", "run"]) == 0
+    assert capsys.readouterr() == ("run/samples-n64-seed0.png\n", "")
+    assert Image.open("run/samples-n64-seed0.png").size == (8 * 30 + 2, 8 * 30 + 2)
+    assert main(["sample", "run/generator", "--n", "7", "--seed", "3", "--columns", "5", "--out", "seven.png"]) == 0
+    assert Image.open("seven.png").size == (5 * 30 + 2, 2 * 30 + 2)
+    from dcgan.plots import save_grid
+    save_grid(Generator.from_pretrained(run).sample(7, seed=3), "mine.png", columns=5)
+    assert Path("mine.png").read_bytes() == Path("seven.png").read_bytes()
+
+
+def test_sample_by_shipped_name(run, here, monkeypatch, capsys):
+    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    (run / "generator").rename(here / "little")
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
+    assert main(["sample", "little", "--n", "3"]) == 0 and os.listdir() == ["samples-n3-seed0.png"]
+
+
+def test_shapes_shows_both_tables_with_totals(capsys):
+    assert main(["shapes", "mnist28"]) == 0
+    out = capsys.readouterr().out
+    assert "747,841" in out and "64,545" in out and "1 × 28 × 28" in out
+    assert main(["shapes", "digits", "--net", "paper", "--image-size", "64", "--filters", "128", "--z-dim", "100", "--no-bias"]) == 0
+    out = capsys.readouterr().out
+    assert "12,654,336" in out and "11,032,064" in out
+
+
+def test_recipes_lists_them_all(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(RECIPES) and all(any(line.startswith(name + " ") for line in lines) for name in RECIPES)
+
+
+@pytest.mark.parametrize("argv", (["--help"], ["-h"], ["train", "--help"], ["train", "digits", "-h"], ["sample", "--help"], ["shapes", "--help"]))
+def test_help_is_help(here, argv, capsys):
+    try: status = main(argv)
+    except SystemExit as e: status = e.code
+    out, err = capsys.readouterr()
+    assert status in (0, None) and "dcgan" in out and err == "" and not os.listdir()
+    if argv[0] == "train": assert "--lr-g" in out and "learning rate of G" in out and "--run" in out and "--name" not in out
