@@ -263,8 +263,8 @@ def faces(want: Want  # 6,000 images to train, 1,000 to test if it says no numbe
     return fitted(images, None, want, "drawn, a stand-in for CelebA")
 
 # %% ../nbs/07_sources.ipynb #07-37
-SOURCES = dict(digits=digits, mnist=mnist, fashion_mnist=fashion_mnist, svhn=svhn, celeba=celeba, cifar10=cifar10,
-               house_numbers=house_numbers, faces=faces) | {"svhn-extra": svhn}
+SOURCES = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "svhn": svhn, "svhn-extra": svhn,
+           "celeba": celeba, "cifar10": cifar10, "house_numbers": house_numbers, "faces": faces}
 
 def check_want(want: Want  # what was asked for
               ) -> None:
