@@ -24,6 +24,8 @@ class RecipeFlags(Recipe):
     "Any field of the recipe."
     name: tyro.conf.Suppress[str] = "digits"  # not a flag: it is the word after the command
 
+    def __post_init__(self): pass             # `as_recipe` checks, and main says it in a sentence
+
 # %% ../nbs/18_cli.ipynb #18-08
 @dataclass(frozen=True)
 class TrainFlags:
@@ -89,7 +91,7 @@ def train(argv: list[str]) -> int:
     if flags.resume:
         if flags.run is None: raise ValueError("--resume needs the folder of the run: --run runs/NAME-001.")
         if (there := flags.run / "recipe.json").is_file():
-            started = from_json(there.read_text())
+            started = from_json(there.read_bytes())
             if started.name != recipe.name: raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
     run = flags.run or next_run(recipe.name)
@@ -134,7 +136,7 @@ def sample(argv: list[str]) -> int:
 def shapes(argv: list[str]) -> int:
     "Both networks of a recipe, layer by layer, with totals."
     recipe = pick(argv)
-    recipe = parse(argv, ShapesFlags(as_flags(recipe)), f"shapes {recipe.name}").recipe
+    recipe = as_recipe(parse(argv, ShapesFlags(as_flags(recipe)), f"shapes {recipe.name}").recipe)
     print(f"{recipe.name}: G, z → x\n{recipe.g_table}\n\n{recipe.name}: D, x → logit\n{recipe.d_table}")
     return 0
 
@@ -164,5 +166,5 @@ def main(argv: list[str] | None = None, # the words after `dcgan`; None: those o
     except OSError as e: message = f"{e.filename}: {e.strerror}." if e.filename and e.strerror else e.strerror or str(e)
     except (ValueError, FloatingPointError) as e: message = str(e)
     except KeyboardInterrupt: return 130
-    print(f"dcgan: {message}", file=sys.stderr)
+    print(f"dcgan: {message}" + ("" if message.endswith((".", "?")) else "."), file=sys.stderr)
     return 2

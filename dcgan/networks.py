@@ -5,6 +5,8 @@ __all__ = ['ASSETS', 'activation', 'layer', 'block', 'blocks', 'generator_for', 
            'Network', 'Generator', 'Discriminator']
 
 # %% ../nbs/04_networks.ipynb #04-03
+from contextlib import redirect_stdout
+from io import StringIO
 from math import prod
 from pathlib import Path
 
@@ -134,7 +136,8 @@ class Network(nn.Module, PyTorchModelHubMixin):
         "The saved network, every weight accounted for. Raises FileNotFoundError or ValueError in one sentence."
         folder = find_model(what)
         try:
-            return super().from_pretrained(folder, **({"strict": True} | kwargs))
+            with redirect_stdout(StringIO()):  # the mixin prints where it loads from
+                return super().from_pretrained(folder, **({"strict": True} | kwargs))
         except SafetensorError as e:
             raise ValueError(f"{folder}/model.safetensors is damaged ({e}); save the network again.") from e
         except (RuntimeError, TypeError, KeyError, AttributeError, ValueError) as e:

@@ -214,7 +214,7 @@ def check_run(recipe: Recipe,       # asked for
         return {}, ""
     if not run_dir or not (run_dir / "recipe.json").is_file():
         raise FileNotFoundError(f"{run_dir} is no run to resume: it has no recipe.json.")
-    there = from_json((run_dir / "recipe.json").read_text())
+    there = from_json((run_dir / "recipe.json").read_bytes())
     if changed := differences(there.replace(epochs=recipe.epochs), recipe):
         raise ValueError(f"{run_dir} was started with another recipe ({'; '.join(changed)}); only the epochs may change on --resume.")
     return find_checkpoint(run_dir, recipe)
