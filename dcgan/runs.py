@@ -8,6 +8,7 @@ __all__ = ['STATS', 'FORMAT', 'History', 'Run', 'next_run', 'writing', 'save_che
 # %% ../nbs/10_runs.ipynb #10-03
 import csv
 import io
+import json
 import os
 import platform
 import shutil
@@ -77,6 +78,10 @@ class History:
                          {"seconds": seconds, "images_per_s": self.filled * images / seconds})
         self.filled, self.since = 0, now
         return self.rows[-1]
+
+    def join(self, more: dict) -> None: # numbers, also NumPy's and tensors
+        "Add what a callback measured to the newest row, as plain numbers: a checkpoint holds nothing else."
+        self.rows[-1] |= {name: value.item() if hasattr(value, "item") else value for name, value in more.items()}
 
 # %% ../nbs/10_runs.ipynb #10-10
 class Run:
@@ -170,7 +175,7 @@ def save_checkpoint(state: dict,  # tensors and plain values
         aside.unlink(missing_ok=True)
 
 # %% ../nbs/10_runs.ipynb #10-21
-def read_checkpoint(path: Path,
+def read_checkpoint(path: Path,                   # the file
                     recipe: Recipe | None = None, # the one it must be of, epochs aside; None: any
                    ) -> dict:
     "A whole checkpoint of ours; ValueError in one sentence for anything else. Code inside is refused, never run."
@@ -214,14 +219,18 @@ def check_run(recipe: Recipe,       # asked for
         return {}, ""
     if not run_dir or not (run_dir / "recipe.json").is_file():
         raise FileNotFoundError(f"{run_dir} is no run to resume: it has no recipe.json.")
-    there = from_json((run_dir / "recipe.json").read_bytes())
+    text = (run_dir / "recipe.json").read_bytes()
+    there = from_json(text)
     if changed := differences(there.replace(epochs=recipe.epochs), recipe):
         raise ValueError(f"{run_dir} was started with another recipe ({'; '.join(changed)}); only the epochs may change on --resume.")
+    then, now = json.loads(text), json.loads(to_json(recipe))
+    if any(then.get(k, now[k]) != now[k] for k in ("g_layers", "d_layers")):
+        raise ValueError(f"{run_dir} was started when net {recipe.net!r} had other layers; this version can't go on with it.")
     return find_checkpoint(run_dir, recipe)
 
 # %% ../nbs/10_runs.ipynb #10-29
-def check_bank(bank: Bank,
-               recipe: Recipe,
+def check_bank(bank: Bank,     # to be trained on
+               recipe: Recipe, # that says which images it needs
                state: dict,    # from a checkpoint, or empty
               ) -> None:
     "ValueError where the images are not those that the recipe, or the checkpoint, speaks of."
@@ -232,8 +241,8 @@ def check_bank(bank: Bank,
         raise ValueError(f"The run was trained on {state['images']:,} images, but now there are {n:,}; bring back the same.")
 
 # %% ../nbs/10_runs.ipynb #10-32
-def write_recipe(recipe: Recipe,
-                 folder: Path,   # the run folder
+def write_recipe(recipe: Recipe, # the run's
+                 folder: Path,   # its folder
                 ) -> None:
     "recipe.json."
     with writing(folder), write_aside(folder / "recipe.json") as aside: aside.write_text(to_json(recipe) + "\n")

@@ -288,9 +288,7 @@ class Trainer(Players):
                     epoch: int, # from 0
                    ) -> None:
         "Callbacks, then a checkpoint where one is due; the last epoch is always saved."
-        for callback in self.callbacks:
-            for name, value in (callback(self) or {}).items():
-                self.history.rows[-1][name] = value.item() if hasattr(value, "item") else value  # plain, as checkpoints are
+        for callback in self.callbacks: self.history.join(callback(self) or {})
         if (epoch + 1) % self.save_every == 0 or epoch + 1 == self.recipe.epochs: save(self)
 
     def close(self) -> "Trainer":

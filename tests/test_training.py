@@ -412,6 +412,13 @@ def test_resume_refuses_what_would_be_another_run(tiny, begun, tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_resume_refuses_a_net_that_has_changed_since(tiny, begun):
+    told = json.loads((begun / "recipe.json").read_text())
+    told["d_layers"][0][1] += 1
+    (begun / "recipe.json").write_text(json.dumps(told))
+    refused(["net 'digits' had other layers"], tiny, begun, resume=True)
+
+
 def test_resume_in_the_middle_of_an_epoch_counts_that_epoch(tiny, plain_pictures, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         at(m, 6, lambda trainer: os.kill(os.getpid(), signal.SIGINT))
