@@ -75,7 +75,8 @@ def svhn_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...
 def digits_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
     "z → 3 → 7 → 14 → 28."
     size_28(size)
-    up = [Row("conv_t", m * filters, k, s, p, True, "relu", bias) for m, k, s, p in ((4, 3, 1, 0), (2, 3, 2, 0), (1, 4, 2, 1))]
+    walk = (4, 3, 1, 0), (2, 3, 2, 0), (1, 4, 2, 1)
+    up = [Row("conv_t", m * filters, k, s, p, True, "relu", bias) for m, k, s, p in walk]
     return *up, Row("conv_t", channels, 4, 2, 1, act="tanh")
 
 def digits_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
@@ -218,18 +219,21 @@ class Recipe(LearningFields, DataFields, NetworkFields):
         for name in changes: known("field", name, (f.name for f in fields(self)))
         return replace(self, **changes)
 
-    def sized_for(self, device: str) -> "Recipe":
+    def sized_for(self,
+                  device: str, # "cpu", "cuda", …
+                 ) -> "Recipe":
         "This recipe on a GPU; on a CPU the smaller one of `CPU`, with a line that says what changed."
         small = CPU.get(self.name, {}) if torch.device(device).type == "cpu" else {}
         if small: print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
         return self.replace(**small)
 
 # %% ../nbs/05_recipes.ipynb #05-30
-def to_json(recipe: Recipe) -> str:
+def to_json(recipe: Recipe, # any
+           ) -> str:
     "All fields and both tables, as text."
     return json.dumps(asdict(recipe) | {"g_layers": recipe.g_layers, "d_layers": recipe.d_layers}, indent=2)
 
-def from_json(text: str, # what `to_json` wrote
+def from_json(text: str | bytes, # what `to_json` wrote
              ) -> Recipe:
     "The recipe; ValueError where the text holds none."
     try: values = json.loads(text)
@@ -237,17 +241,19 @@ def from_json(text: str, # what `to_json` wrote
     if not isinstance(values, dict): raise ValueError("This is no recipe.json: it holds no fields.")
     return Recipe().replace(**{k: v for k, v in values.items() if k not in ("g_layers", "d_layers")})
 
-def differences(a: Recipe, b: Recipe) -> list[str]:
+def differences(a: Recipe, # one
+                b: Recipe, # and another
+               ) -> list[str]:
     "The fields in which two recipes differ, as `name: a's → b's`."
     return [f"{f.name}: {x} → {y}" for f in fields(a) if (x := getattr(a, f.name)) != (y := getattr(b, f.name))]
 
-# %% ../nbs/05_recipes.ipynb #05-33
+# %% ../nbs/05_recipes.ipynb #05-37
 MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_size=128, last_batch="keep", rotate=20., epochs=20,
                  beta2=0.99, d_reduction="mean", log_every=50, sample_every=100)
 PAPER = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128, z_dim=100, bias=False,
                batch_size=128, epochs=20, log_every=50, sample_every=100)
 RECIPES = {r.name: r for r in (
-    Recipe(name="digits", bias=False, epochs=100, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear", ema=0.998, shift=1,
+    Recipe(name="digits", bias=False, epochs=64, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear", ema=0.998, shift=1,
            sample_every=124, save_every=5),
     MNIST28,
     MNIST28.replace(name="mnist28-trainer", epochs=200, save_every=10),
@@ -258,7 +264,7 @@ RECIPES = {r.name: r for r in (
            batch_size=128, epochs=50, log_every=300, sample_every=300),
 )}
 
-# %% ../nbs/05_recipes.ipynb #05-35
+# %% ../nbs/05_recipes.ipynb #05-39
 ABOUT = {  # recipe: one line
     "digits": "the default: keeps every guideline, readable digits in three minutes on two CPU cores",
     "mnist28": "reference 1, a guided project on MNIST, its table corrected",
@@ -272,8 +278,9 @@ SMALL64 = {"data": "digits", "filters": 32, "epochs": 10}
 CPU |= {"mnist28": {"data": "digits"}, "mnist28-trainer": {"data": "digits", "epochs": 20}, "mnist64": SMALL64, "mnist64-paper": SMALL64,
         "celeba64": {"data": "faces", "filters": 32, "images": 6000, "epochs": 10}, "svhn32": {"data": "house_numbers", "images": 10_000, "epochs": 10}}
 
-# %% ../nbs/05_recipes.ipynb #05-37
-def command(recipe: Recipe) -> str:
+# %% ../nbs/05_recipes.ipynb #05-41
+def command(recipe: Recipe, # any
+           ) -> str:
     "The command that trains it: `dcgan train NAME` and a flag for each field that is not as the named recipe has it."
     base = RECIPES.get(recipe.name, Recipe()).replace(name=recipe.name)
     changed = [f.name for f in fields(recipe) if getattr(recipe, f.name) != getattr(base, f.name)]
