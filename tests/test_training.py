@@ -320,8 +320,8 @@ def test_a_kill_at_any_moment_is_survived(tiny, straight, plain_pictures, tmp_pa
     third = list(range(saves[2], saves[2] + 6))  # half written, flushed, moved, moved, and what follows
     assert [names[i].split(".")[0].split()[0] for i in third[:4]] == ["open", "fsync", "replace", "replace"]
     chance = random.Random(0)
-    arranged = [*third, saves[1], saves[4]]
-    arranged += chance.sample([i for i in range(len(log)) if i not in arranged], 8)
+    arranged = [*third, saves[1], saves[4], saves[4] + 4]  # the last: the checkpoint is whole, what lies beside it is not
+    arranged += chance.sample([i for i in range(len(log)) if i not in arranged], 7)
     notes = {}
     for i in arranged:
         run = tmp_path / f"moment-{i}"
