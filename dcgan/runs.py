@@ -83,7 +83,7 @@ class History:
         "Add what a callback measured to the newest row, as plain numbers: a checkpoint holds nothing else."
         self.rows[-1] |= {name: value.item() if hasattr(value, "item") else value for name, value in more.items()}
 
-# %% ../nbs/10_runs.ipynb #10-10
+# %% ../nbs/10_runs.ipynb #10-11
 class Run:
     "A run's state, all of it: networks, optimisers, moving average, history, and the number of the step."
     def __init__(self,
@@ -136,7 +136,7 @@ class Run:
             raise FloatingPointError(f"A weight is not a number any more after step {self.step}; the last checkpoint is from "
                                      "before it: try lower learning rates.")
 
-# %% ../nbs/10_runs.ipynb #10-15
+# %% ../nbs/10_runs.ipynb #10-16
 def next_run(name: str,            # of the recipe
              root: str = "runs",   # where runs are kept
             ) -> Path:             # root/name-001, or the first free number after the last
@@ -144,9 +144,10 @@ def next_run(name: str,            # of the recipe
     numbers = [int(p.name[len(name) + 1:]) for p in Path(root).glob(f"{name}-*") if p.name[len(name) + 1:].isdigit()]
     return Path(root) / f"{name}-{max(numbers, default=0) + 1:03d}"
 
-# %% ../nbs/10_runs.ipynb #10-18
+# %% ../nbs/10_runs.ipynb #10-19
 FORMAT = {"format": "dcgan checkpoint", "version": 1}
 
+# %% ../nbs/10_runs.ipynb #10-21
 @contextmanager
 def writing(folder: Path, # a run's
            ) -> Iterator[None]:
@@ -156,7 +157,7 @@ def writing(folder: Path, # a run's
         if str(folder) in str(e): raise
         raise OSError(f"{folder} can't be written ({e.strerror or e}); what was saved in it before is as it was.") from e
 
-# %% ../nbs/10_runs.ipynb #10-19
+# %% ../nbs/10_runs.ipynb #10-22
 def save_checkpoint(state: dict,  # tensors and plain values
                     folder: Path, # the run folder
                    ) -> None:
@@ -174,7 +175,7 @@ def save_checkpoint(state: dict,  # tensors and plain values
     finally:
         aside.unlink(missing_ok=True)
 
-# %% ../nbs/10_runs.ipynb #10-21
+# %% ../nbs/10_runs.ipynb #10-24
 def read_checkpoint(path: Path,                   # the file
                     recipe: Recipe | None = None, # the one it must be of, epochs aside; None: any
                    ) -> dict:
@@ -195,7 +196,7 @@ def read_checkpoint(path: Path,                   # the file
         raise ValueError(f"{path.name} is of another recipe ({', '.join(other)} differ)")
     return state
 
-# %% ../nbs/10_runs.ipynb #10-25
+# %% ../nbs/10_runs.ipynb #10-28
 def find_checkpoint(folder: Path,                 # the run folder
                     recipe: Recipe | None = None, # the run's; None: any
                    ) -> tuple[dict, str]:         # the state, and a sentence if it is not the newest
@@ -207,7 +208,7 @@ def find_checkpoint(folder: Path,                 # the run folder
         raise ValueError(f"{folder} can't be resumed: {first}, and {e}; start a new run.") from None
     return state, f"{first}; going on from the one before it, step {state['step']:,}."
 
-# %% ../nbs/10_runs.ipynb #10-28
+# %% ../nbs/10_runs.ipynb #10-31
 def check_run(recipe: Recipe,       # asked for
               run_dir: Path | None, # where the run is, or is to be
               resume: bool,         # go on with what is there
@@ -228,7 +229,7 @@ def check_run(recipe: Recipe,       # asked for
         raise ValueError(f"{run_dir} was started when net {recipe.net!r} had other layers; this version can't go on with it.")
     return find_checkpoint(run_dir, recipe)
 
-# %% ../nbs/10_runs.ipynb #10-29
+# %% ../nbs/10_runs.ipynb #10-33
 def check_bank(bank: Bank,     # to be trained on
                recipe: Recipe, # that says which images it needs
                state: dict,    # from a checkpoint, or empty
@@ -240,7 +241,7 @@ def check_bank(bank: Bank,     # to be trained on
     if state and state["images"] != n:
         raise ValueError(f"The run was trained on {state['images']:,} images, but now there are {n:,}; bring back the same.")
 
-# %% ../nbs/10_runs.ipynb #10-32
+# %% ../nbs/10_runs.ipynb #10-36
 def write_recipe(recipe: Recipe, # the run's
                  folder: Path,   # its folder
                 ) -> None:
@@ -257,7 +258,7 @@ def write_history(rows: list[dict], # rows; not all need have every key
         out.writeheader()
         out.writerows(rows)
 
-# %% ../nbs/10_runs.ipynb #10-35
+# %% ../nbs/10_runs.ipynb #10-39
 def save_generator(G: Generator, # to keep
                    folder: Path, # to make or to fill
                   ) -> None:
@@ -276,7 +277,7 @@ def clear_leftovers(folder: Path, # the run folder
     "Remove what a killed process was writing aside."
     for left in folder.rglob(".*.[0-9]*"): shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-# %% ../nbs/10_runs.ipynb #10-36
+# %% ../nbs/10_runs.ipynb #10-41
 def animate_folder(folder: Path,      # with the pictures of a run, named so that they sort by step
                    path: Path,        # the GIF
                    frames: int = 50,  # at most
@@ -287,7 +288,7 @@ def animate_folder(folder: Path,      # with the pictures of a run, named so tha
     chosen = sorted({round(i) for i in np.linspace(0, len(names) - 1, min(frames, len(names)))})
     save_gif([np.asarray(Image.open(names[i]).convert("RGB")) for i in chosen], path, fps=8)
 
-# %% ../nbs/10_runs.ipynb #10-39
+# %% ../nbs/10_runs.ipynb #10-44
 def machine() -> str:
     "The processor's name and the number of threads that torch uses."
     info = Path("/proc/cpuinfo")
