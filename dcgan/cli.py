@@ -6,12 +6,15 @@ __all__ = ['COMMANDS', 'usage', 'main']
 # %% ../nbs/18_cli.ipynb #18-03
 import sys
 from dataclasses import asdict, dataclass, fields
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from shlex import quote
-from typing import Callable
+from typing import Callable, Literal
 
 import tyro
+from torch import nn
 
+from .guidelines import audit
 from .networks import Generator
 from .plots import save_grid
 from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
@@ -148,7 +151,40 @@ def recipes(argv: list[str]) -> int:
     return 0
 
 # %% ../nbs/18_cli.ipynb #18-22
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "shapes": shapes, "recipes": recipes}
+@dataclass(frozen=True)
+class AuditFlags:
+    "Hold networks against the guidelines: a recipe's pair, or a class in a file, named as file.py:Class."
+    input_shape: tuple[int, ...] | None = None  # of one input, such as 100 or 1 28 28; None: found by trying
+    role: Literal["G", "D"] | None = None       # what the class is; None: told by what it does
+
+def network_from(what: str,      # file.py:Class
+                ) -> nn.Module:  # the class, made without arguments
+    "A network from the user's own file; ValueError or FileNotFoundError in one sentence where that can't be."
+    path, name = what.rsplit(":", 1)
+    if not Path(path).is_file(): raise FileNotFoundError(f"There is no file {path}.")
+    spec = spec_from_file_location(Path(path).stem, path)
+    spec.loader.exec_module(module := module_from_spec(spec))
+    if not hasattr(module, name): raise ValueError(f"{path} has no {name}.")
+    try: return getattr(module, name)()
+    except TypeError as e: raise ValueError(f"{name} can't be made without arguments ({e}); give it defaults.") from None
+
+# %% ../nbs/18_cli.ipynb #18-23
+def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: one is broken
+    "Hold networks against the guidelines: a recipe's pair, or a class in a file, named as file.py:Class."
+    what = word(argv, "recipe")
+    flags = parse(argv, AuditFlags(), "audit RECIPE | file.py:Class")
+    if ".py:" in what: nets, shape = network_from(what), flags.input_shape
+    else:
+        recipe = RECIPES[known("recipe", what, RECIPES)]
+        nets, shape = recipe.networks(), ((recipe.z_dim,), recipe.x_shape)
+    try: found = audit(nets, shape, flags.role)
+    except TypeError as e: raise ValueError(str(e)) from None
+    print(found)
+    return 0 if found.ok else 1
+
+# %% ../nbs/18_cli.ipynb #18-25
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "shapes": shapes,
+                                                   "recipes": recipes, "audit": audit_command}
 
 def usage() -> str:
     "What `dcgan` and `dcgan --help` print."

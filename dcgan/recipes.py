@@ -253,7 +253,7 @@ MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_
 PAPER = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128, z_dim=100, bias=False,
                batch_size=128, epochs=20, log_every=50, sample_every=100)
 RECIPES = {r.name: r for r in (
-    Recipe(name="digits", bias=False, epochs=64, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear", ema=0.998, shift=1,
+    Recipe(name="digits", z_dim=24, bias=False, epochs=56, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear", ema=0.998, shift=1,
            sample_every=124, save_every=5),
     MNIST28,
     MNIST28.replace(name="mnist28-trainer", epochs=200, save_every=10),

@@ -237,3 +237,42 @@ def test_help_is_help(here, argv, capsys):
     out, err = capsys.readouterr()
     assert status in (0, None) and "dcgan" in out and err == "" and not os.listdir()
     if argv[0] == "train": assert "--lr-g" in out and "learning rate of G" in out and "--run" in out and "--name" not in out
+
+
+NETS = '''
+from torch import nn
+def critic(first):
+    return [first, nn.LeakyReLU(0.2), nn.Conv2d(8, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Conv2d(16, 1, 7), nn.Flatten()]
+class Good(nn.Sequential):
+    def __init__(self): super().__init__(*critic(nn.Conv2d(1, 8, 4, 2, 1)))
+class Pooled(nn.Sequential):
+    def __init__(self): super().__init__(*critic(nn.Sequential(nn.Conv2d(1, 8, 3, 1, 1), nn.MaxPool2d(2))))
+class Wide(nn.Sequential):
+    def __init__(self, width): super().__init__(*critic(nn.Conv2d(width, 8, 4, 2, 1)))
+word = "no network"
+'''
+
+
+@pytest.mark.parametrize("name, status", [("digits", 0), ("mnist28", 1)])
+def test_audit_of_a_recipe(capsys, name, status):
+    assert main(["audit", name]) == status
+    out = capsys.readouterr().out
+    assert ("broken" in out) == bool(status) and "kept" in out
+
+
+def test_audit_of_a_class_in_a_file(here, capsys):
+    (here / "mine.py").write_text(NETS)
+    shape = ["--input-shape", "1", "28", "28"]
+    assert main(["audit", "mine.py:Pooled", *shape]) == 1 and "MaxPool2d" in (out := capsys.readouterr().out) + out
+    main(["audit", "mine.py:Good", *shape])
+    good = capsys.readouterr().out
+    assert "pool" not in [line.split()[0] for line in good.splitlines() if "broken" in line]
+
+
+@pytest.mark.parametrize("what, said", [
+    ("digit", ["'digit'", "'digits'"]), ("none.py:Net", ["no file none.py"]), ("mine.py:Nott", ["no Nott"]),
+    ("mine.py:Wide", ["without arguments", "width"])])
+def test_audit_of_what_is_no_network_is_refused(here, capsys, what, said):
+    (here / "mine.py").write_text(NETS)
+    sys.dont_write_bytecode = True
+    refused(["audit", what], said, capsys)
