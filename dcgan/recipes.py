@@ -266,7 +266,7 @@ RECIPES = {r.name: r for r in (
 
 # %% ../nbs/05_recipes.ipynb #05-39
 ABOUT = {  # recipe: one line
-    "digits": "the default: keeps every guideline, readable digits in three minutes on two CPU cores",
+    "digits": "the default: keeps every guideline, mostly readable digits in three minutes on two CPU cores",
     "mnist28": "reference 1, a guided project on MNIST, its table corrected",
     "mnist28-trainer": "reference 3, the same net for 200 epochs, saved every tenth and at the last",
     "mnist64": "reference 2, MNIST at 64×64, labels smoothed on both sides",
