@@ -152,7 +152,8 @@ class LearningFields:
 # %% ../nbs/05_recipes.ipynb #05-22
 WHOLE = {"image_size": 8, "filters": 4, "z_dim": 1, "batch_size": 2, "shift": 0, "epochs": 1, "seed": 0,
          "log_every": 1, "sample_every": 1, "save_every": 1}  # field: the least whole number
-LIMITS = {name: (f"a whole number from {least}", lambda v, least=least: type(v) is int and v >= least) for name, least in WHOLE.items()}
+LIMITS = {name: (f"a whole number from {least}", lambda v, least=least: type(v) is int and v >= least)
+          for name, least in WHOLE.items()}
 LIMITS |= {
     "batch_size": ("a whole number from 2, since BatchNorm needs two images", lambda v: type(v) is int and v >= 2),
     "channels": ("1 (grey) or 3 (colour)", lambda v: v in (1, 3)),
@@ -177,7 +178,8 @@ def known(what: str,            # what is named: "recipe", "field", …
     if name in names:
         return name
     near = get_close_matches(str(name), names, 1, 0.5)
-    raise ValueError(f"There is no {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."))
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."
+    raise ValueError(f"There is no {what} {name!r}; {hint}")
 
 # %% ../nbs/05_recipes.ipynb #05-25
 def check(recipe: "Recipe", # with fields as given
@@ -248,20 +250,20 @@ def differences(a: Recipe, # one
     return [f"{f.name}: {x} → {y}" for f in fields(a) if (x := getattr(a, f.name)) != (y := getattr(b, f.name))]
 
 # %% ../nbs/05_recipes.ipynb #05-37
-MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_size=128, last_batch="keep", rotate=20., epochs=20,
-                 beta2=0.99, d_reduction="mean", log_every=50, sample_every=100)
+MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_size=128, last_batch="keep", rotate=20.,
+                 epochs=20, beta2=0.99, d_reduction="mean", log_every=50, sample_every=100)
 PAPER = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128, z_dim=100, bias=False,
                batch_size=128, epochs=20, log_every=50, sample_every=100)
 RECIPES = {r.name: r for r in (
-    Recipe(name="digits", z_dim=24, bias=False, epochs=56, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear", ema=0.998, shift=1,
-           sample_every=124, save_every=5),
+    Recipe(name="digits", z_dim=24, bias=False, epochs=56, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear",
+           ema=0.998, shift=1, sample_every=124, save_every=5),
     MNIST28,
     MNIST28.replace(name="mnist28-trainer", epochs=200, save_every=10),
     PAPER.replace(name="mnist64", epochs=10, real_label=0.9, fake_label=0.1),
     PAPER,
     PAPER.replace(name="celeba64", data="celeba", channels=3),
-    Recipe(name="svhn32", data="svhn", net="svhn32", image_size=32, channels=3, filters=32, z_dim=100, z_law="uniform", bias=False,
-           batch_size=128, epochs=50, log_every=300, sample_every=300),
+    Recipe(name="svhn32", data="svhn", net="svhn32", image_size=32, channels=3, filters=32, z_dim=100, z_law="uniform",
+           bias=False, batch_size=128, epochs=50, log_every=300, sample_every=300),
 )}
 
 # %% ../nbs/05_recipes.ipynb #05-39
@@ -275,8 +277,10 @@ ABOUT = {  # recipe: one line
     "svhn32": "reference 5, house numbers in colour",
 }
 SMALL64 = {"data": "digits", "filters": 32, "epochs": 10}
-CPU |= {"mnist28": {"data": "digits"}, "mnist28-trainer": {"data": "digits", "epochs": 20}, "mnist64": SMALL64, "mnist64-paper": SMALL64,
-        "celeba64": {"data": "faces", "filters": 32, "images": 6000, "epochs": 10}, "svhn32": {"data": "house_numbers", "images": 10_000, "epochs": 10}}
+CPU |= {"mnist28": {"data": "digits"}, "mnist28-trainer": {"data": "digits", "epochs": 20},
+        "mnist64": SMALL64, "mnist64-paper": SMALL64,
+        "celeba64": {"data": "faces", "filters": 32, "images": 6000, "epochs": 10},
+        "svhn32": {"data": "house_numbers", "images": 10_000, "epochs": 10}}
 
 # %% ../nbs/05_recipes.ipynb #05-41
 def command(recipe: Recipe, # any

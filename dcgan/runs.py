@@ -92,9 +92,11 @@ class Run:
         self.recipe, self.accelerator, self.device = recipe, accelerator, accelerator.device
         self.step = 0
         G, D = (net.to(self.device, memory_format=torch.channels_last) for net in recipe.networks())
-        self.G_ema = None if recipe.ema is None else AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+        average = recipe.ema and get_ema_multi_avg_fn(recipe.ema)
+        self.G_ema = AveragedModel(G, multi_avg_fn=average, use_buffers=True) if average else None
         adam = partial(torch.optim.Adam, betas=(recipe.beta1, recipe.beta2), fused=self.device.type in ("cpu", "cuda"))
-        self.G, self.D, self.opt_g, self.opt_d = accelerator.prepare(G, D, adam(G.parameters(), lr=recipe.lr_g), adam(D.parameters(), lr=recipe.lr_d))
+        opt_g, opt_d = adam(G.parameters(), lr=recipe.lr_g), adam(D.parameters(), lr=recipe.lr_d)
+        self.G, self.D, self.opt_g, self.opt_d = accelerator.prepare(G, D, opt_g, opt_d)
         self.history = History(recipe.log_every, self.device)
 
     def bare(self,
@@ -292,5 +294,6 @@ def animate_folder(folder: Path,      # with the pictures of a run, named so tha
 def machine() -> str:
     "The processor's name and the number of threads that torch uses."
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
