@@ -205,12 +205,13 @@ def folder_job(want: Want,        # what was asked for
     notes = [f"{k} {kind}" for kind, k in Counter(special for *_, special in seen if special).items()]
     if len(files) < have: notes.insert(0, f"{len(files):,} of {have:,} images")
     if sizes != [(size, size)]: notes.insert(0, f"middle squares scaled to {size}×{size}")
-    names = [str(f.relative_to(root)) for f in files]
-    tops = [Path(name).parts[0] for name in names]
-    kinds = {top: k for k, top in enumerate(sorted(set(tops)))}
-    labels = [kinds[top] for top in tops] if all(len(Path(name).parts) > 1 for name in names) else None
+    parts = [f.relative_to(root).parts for f in files]
+    kinds = {top: k for k, top in enumerate(sorted({top for top, *_ in parts}))}
+    labels = [kinds[top] for top, *_ in parts] if all(len(p) > 1 for p in parts) else None
     channels = want.channels or (3 if any(colour for _, colour, _ in seen) else 1)
-    return from_files(want.name, files, size, channels, names=names, labels=labels, note="; ".join(notes))
+    changed = [colour for _, colour, _ in seen].count(channels == 1)
+    if changed: notes.append(f"{changed} {'RGB to grey' if channels == 1 else 'grey to RGB'}")
+    return from_files(want.name, files, size, channels, names=[str(Path(*p)) for p in parts], labels=labels, note="; ".join(notes))
 
 # %% ../nbs/07_sources.ipynb #07-28
 def folder(want: Want  # its name is "folder:PATH"
@@ -238,7 +239,7 @@ def celeba(want: Want  # what was asked for; image_size 64 if it says none
         data = obtained(want.name, want.data_dir, functools.partial(CelebA, split=want.split), files, "faces")
         names = [data.filename[i] for i in choose(len(data.filename), want)]
         paths = [base/"img_align_celeba"/f for f in names]
-        note = f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}"
+        note = f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}" + "; RGB to grey"*(want.channels == 1)
         if want.images: note = f"{len(names):,} of {len(data.filename):,} images; {note}"
         return from_files("celeba", paths, want.image_size, want.channels, names=names, note=note)
     if not all((want.data_dir/f).exists() for f, _ in files): job()        # downloads, or says what is missing

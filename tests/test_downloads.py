@@ -1,13 +1,11 @@
 "Downloads: whole or not at all, and a sentence when there is none. No test goes to the network."
 import gzip
-import struct
 import urllib.error
 import zipfile
 from pathlib import Path
 
 import pytest
-import torch
-from torchvision import datasets
+from formats import mnist_files  # noqa: F401 (a fixture)
 from torchvision.datasets import utils
 
 from dcgan.downloads import obtained, unpacked
@@ -26,25 +24,6 @@ def server(monkeypatch):
         if not isinstance(got, bytes): raise got
     monkeypatch.setattr(utils, "_get_redirect_url", lambda url, **_: url)
     monkeypatch.setattr(utils, "_urlretrieve", fetch)
-    return files
-
-
-def idx_gz(a): return gzip.compress(struct.pack(f">HBB{a.ndim}I", 0, 8, a.ndim, *a.shape) + a.numpy().tobytes(), mtime=0)
-
-
-@pytest.fixture
-def mnist_files(tmp_path, monkeypatch):
-    "MNIST's four archives, small, and torchvision's checksum table patched to them."
-    files, table = {}, []
-    for part, n in ("train", 12), ("t10k", 5):
-        files[f"{part}-images-idx3-ubyte.gz"] = idx_gz(torch.arange(n*28*28).view(n, 28, 28) % 251 == 0)
-        files[f"{part}-labels-idx1-ubyte.gz"] = idx_gz((torch.arange(n) % 10).byte())
-    for name, data in files.items():
-        (tmp_path/"x").write_bytes(data)
-        table.append((name, utils.calculate_md5(tmp_path/"x")))
-    (tmp_path/"x").unlink()
-    monkeypatch.setattr(datasets.MNIST, "resources", table)
-    monkeypatch.setattr(datasets.FashionMNIST, "resources", table)
     return files
 
 
