@@ -26,12 +26,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from .networks import Generator
 from .plots import save_gif, write_aside
 from .recipes import Recipe, differences, from_json, to_json
 from .sources import Bank
+from .steps import warmed_average
 
 # %% ../nbs/10_runs.ipynb #10-07
 STATS = "loss_d", "d_x", "d_gz_before", "loss_g", "d_gz_after"  # what a step reports
@@ -92,7 +93,7 @@ class Run:
         self.recipe, self.accelerator, self.device = recipe, accelerator, accelerator.device
         self.step = 0
         G, D = (net.to(self.device, memory_format=torch.channels_last) for net in recipe.networks())
-        average = recipe.ema and get_ema_multi_avg_fn(recipe.ema)
+        average = recipe.ema and warmed_average(recipe.ema)
         self.G_ema = AveragedModel(G, multi_avg_fn=average, use_buffers=True) if average else None
         adam = partial(torch.optim.Adam, betas=(recipe.beta1, recipe.beta2), fused=self.device.type in ("cpu", "cuda"))
         opt_g, opt_d = adam(G.parameters(), lr=recipe.lr_g), adam(D.parameters(), lr=recipe.lr_d)

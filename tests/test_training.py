@@ -179,10 +179,11 @@ def test_the_moving_average_is_the_one_on_paper(tiny, monkeypatch):
     seen, whole = [], Trainer.train_generator
     monkeypatch.setattr(Trainer, "train_generator",
                         lambda self: (whole(self), seen.append({k: v.clone() for k, v in self.G.state_dict().items()})))
-    trainer = train(tiny.replace(ema=0.9))
+    trainer = train(tiny.replace(ema=0.5))
     average = {k: v.double() for k, v in seen[0].items()}
-    for weights in seen[1:]:
-        average = {k: 0.9 * average[k] + 0.1 * weights[k].double() for k in average}
+    for n, weights in enumerate(seen[1:], 1):
+        decay = min(0.5, (1 + n) / (10 + n))  # 2/11, 3/12, … reach 0.5 at the eighth
+        average = {k: decay * average[k] + (1 - decay) * weights[k].double() for k in average}
     held = trainer.best_G.state_dict()
     assert trainer.best_G is trainer.G_ema.module and len(seen) == 16
     assert all(torch.allclose(held[k].double(), v, atol=1e-6) for k, v in average.items() if v.ndim)
