@@ -6,6 +6,7 @@ import pytest
 import torch
 from dcgan.cli import TrainFlags, as_flags, as_recipe, parse
 from dcgan.recipes import ABOUT, CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
+from dcgan.sources import load
 
 EDGES = {  # field: values just inside, values just outside
     "image_size": ((28,), (27, 29, 8, 0, -28, 28.0, "28", None, True)),
@@ -124,7 +125,8 @@ def test_the_command_gives_the_recipe_again(name, changes):
     assert changes or not flags
 
 
-def test_named_recipes_are_described_and_fit_a_cpu(capsys):
+def test_named_recipes_are_described_and_fit_a_cpu(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DCGAN_DATA", str(tmp_path))
     assert set(ABOUT) == set(RECIPES) and set(CPU) <= set(RECIPES)
     for name, r in RECIPES.items():
         assert r.name == name and "\n" not in ABOUT[name]
@@ -132,7 +134,32 @@ def test_named_recipes_are_described_and_fit_a_cpu(capsys):
         said = capsys.readouterr().out
         assert small == r.replace(**CPU.get(name, {})) and all(k in said for k in CPU.get(name, {}))
         assert r.sized_for("cuda") == r and not capsys.readouterr().out
+        if r.data != "digits": assert small.data in ("digits", "house_numbers", "faces") and f"data {r.data} → {small.data}" in said
+        if r.data != "digits": assert small.images <= 10_000 and small.epochs <= 20 and small.net == r.net and small.x_shape == r.x_shape
     assert len(NETS) >= 5
+
+
+@pytest.mark.parametrize("name, sign", [("mnist28", "MNIST/raw"), ("mnist64", "MNIST/raw"), ("svhn32", "SVHN/train_32x32.mat"),
+                                        ("celeba64", "celeba/list_eval_partition.txt")])
+def test_on_a_cpu_real_data_are_kept_where_they_are(tmp_path, monkeypatch, capsys, name, sign):
+    monkeypatch.setenv("DCGAN_DATA", str(tmp_path / "other"))
+    (tmp_path / "d" / sign).mkdir(parents=True)
+    r = RECIPES[name]
+    assert r.sized_for("cpu", data_dir=str(tmp_path / "d")) == r.replace(**CPU[name] | {"data": r.data})
+    assert "data " not in capsys.readouterr().out
+    assert r.replace(data="cifar10").sized_for("cpu", data_dir=str(tmp_path / "d")).data == CPU[name]["data"]
+    monkeypatch.setenv("DCGAN_DATA", str(tmp_path / "d"))
+    assert r.sized_for("cpu").data == r.data and CPU[name]["data"] != r.data, "and CPU itself is as it was"
+
+
+@pytest.mark.parametrize("name", ["mnist28", "celeba64", "svhn32"])
+def test_a_gpu_without_the_data_gets_the_sentence(tmp_path, monkeypatch, name):
+    from torchvision.datasets import utils
+    def no_network(*_, **__): raise OSError("no network in tests")
+    monkeypatch.setattr(utils, "_get_redirect_url", no_network)
+    r = RECIPES[name].sized_for("cuda")
+    with pytest.raises(FileNotFoundError, match=f"^{r.data} is not in .*: put .* there, or use the offline stand-in {CPU[name]['data']}$"):
+        load(r.data, image_size=r.image_size, channels=r.channels, data_dir=str(tmp_path))
 
 
 def test_reference_1_is_as_described():
