@@ -279,8 +279,8 @@ ABOUT = {  # recipe: one line
     "svhn32": "reference 5, house numbers in colour",
 }
 SMALL64 = {"data": "digits", "filters": 32, "images": 4000, "epochs": 10}
-CPU |= {"mnist28": {"data": "digits", "images": 4000}, "mnist28-trainer": {"data": "digits", "images": 4000, "epochs": 20},
-        "mnist64": SMALL64, "mnist64-paper": SMALL64,
+CPU |= {"mnist28": {"data": "digits", "images": 4000}, "mnist64": SMALL64, "mnist64-paper": SMALL64,
+        "mnist28-trainer": {"data": "digits", "images": 4000, "epochs": 20},
         "celeba64": {"data": "faces", "filters": 32, "images": 6000, "epochs": 10},
         "svhn32": {"data": "house_numbers", "images": 10_000, "epochs": 10}}
 
