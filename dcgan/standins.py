@@ -131,7 +131,7 @@ def house_numbers(n: int,                # images, 1 or more
         labels[i:i+64] = p.digit.flatten().long()
     return images, labels
 
-# %% ../nbs/06_standins.ipynb #06-38
+# %% ../nbs/06_standins.ipynb #06-40
 def _ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: float) -> Tensor:  # half axes rx, ry
     x2, y2 = (x/rx)**2, (y/ry)**2
     return (x2 + y2 - 1)*torch.rsqrt(4*(x2/rx**2 + y2/ry**2) + 1e-4)
@@ -140,7 +140,7 @@ def _box(x: Tensor, y: Tensor, w: Tensor | float, h: Tensor | float, r: float) -
     qx, qy = x.abs() - (w - r), y.abs() - (h - r)
     return torch.sqrt(qx.clamp(min=0)**2 + qy.clamp(min=0)**2) + maximum(qx, qy).clamp(max=0) - r
 
-# %% ../nbs/06_standins.ipynb #06-41
+# %% ../nbs/06_standins.ipynb #06-43
 class _Stage(NamedTuple):
     canvas: Tensor  # (n, 3, h, w) in [0, 1], painted in place
     x: Tensor       # (n, 1, w) coordinates, in units of the head
@@ -153,7 +153,7 @@ class _Stage(NamedTuple):
         cover = (.5 - d*(32/soft)).clamp(0, 1)*strength  # an edge `soft` pixels wide
         self.canvas.lerp_(torch.as_tensor(colour).float().view(-1, 3, 1, 1)/255, cover[:, None])
 
-# %% ../nbs/06_standins.ipynb #06-43
+# %% ../nbs/06_standins.ipynb #06-45
 SKIN = [(255, 226, 202), (240, 194, 154), (208, 148, 104), (158, 102, 68), (104, 68, 48)]
 HAIR = {"black": (40, 36, 46), "brown": (112, 68, 40), "blond": (238, 198, 98), "red": (202, 84, 36),
         "grey": (192, 192, 202)}
@@ -174,7 +174,7 @@ FACTORS = {"skin": Factor(usual=.3), "hair_colour": Factor(0, 4, 1, tuple(HAIR))
            "turn": Factor(-1, 1), "background": Factor(0, 5, 0, tuple(GROUNDS)),
            "x": Factor(-.05, .05), "y": Factor(.03, .1, .06), "size": Factor(.94, 1.04, 1.)}
 
-# %% ../nbs/06_standins.ipynb #06-45
+# %% ../nbs/06_standins.ipynb #06-47
 def face_factors(n: int,          # faces, 1 or more
                  seed: int = 0,   # 0 or more
                  start: int = 0,  # index of the first
@@ -188,7 +188,7 @@ def face_factors(n: int,          # faces, 1 or more
         else: drawn[name] = f.low + (f.high - f.low)*drawn[name]
     return drawn
 
-# %% ../nbs/06_standins.ipynb #06-48
+# %% ../nbs/06_standins.ipynb #06-50
 ANGLE, EYE = .34, .43   # how far the head turns at turn = 1; longitude of the eyes (radians)
 
 def _around(u: float, turn: Tensor, r: float) -> Tensor:  # where a spot at longitude u on a ball of radius r is seen
@@ -197,7 +197,7 @@ def _around(u: float, turn: Tensor, r: float) -> Tensor:  # where a spot at long
 def _eyes(s: _Stage, turn: Tensor) -> list[tuple[Tensor, Tensor]]:  # x from each eye's centre; how narrow it is seen
     return [(s.x - _around(u, turn, .47), torch.cos(u + ANGLE*turn)/np.cos(u)) for u in (-EYE, EYE)]
 
-# %% ../nbs/06_standins.ipynb #06-49
+# %% ../nbs/06_standins.ipynb #06-51
 def _body(s: _Stage, f: SimpleNamespace) -> None:  # hair behind the head, shoulders, neck
     top, end = -.30, .95*f.hair_length - .12
     curtain = _box(s.x + .05*f.turn, s.y - (end + top)/2, .42 + .12*f.hair_length, (end - top)/2 + .08, .2)
@@ -215,7 +215,7 @@ def _head(s: _Stage, f: SimpleNamespace) -> None:  # ears, a head narrower at th
     cheeks = minimum(*(_ellipse(s.x - _around(u, f.turn, .47), s.y - .27, .10, .07) for u in (-.55, .55)))
     s.paint(maximum(cheeks, skull), f.skin_rgb*torch.tensor([1., .78, .76]), .7, soft=3)
 
-# %% ../nbs/06_standins.ipynb #06-50
+# %% ../nbs/06_standins.ipynb #06-52
 def _look(s: _Stage, f: SimpleNamespace) -> None:  # eyes, brows, nose
     s = s.part(24, 52, 10, 54)
     eyes, nose = _eyes(s, f.turn), s.x - _around(0., f.turn, .56)
@@ -225,7 +225,7 @@ def _look(s: _Stage, f: SimpleNamespace) -> None:  # eyes, brows, nose
     s.paint(_ellipse(nose, s.y - .17, .06, .085), f.skin_rgb*.76)
     s.paint(_ellipse(nose + .012, s.y - .145, .05, .075), (f.skin_rgb*1.03).clamp(max=255))
 
-# %% ../nbs/06_standins.ipynb #06-52
+# %% ../nbs/06_standins.ipynb #06-54
 def _mouth(s: _Stage, f: SimpleNamespace) -> None:
     s = s.part(36, 58, 12, 52)
     w, bend = .23*torch.cos(ANGLE*f.turn), .13*f.smile
@@ -236,7 +236,7 @@ def _mouth(s: _Stage, f: SimpleNamespace) -> None:
     s.paint(maximum(maximum(-line, line - gap)*flat, ends) - .032, LIP)
     s.paint(maximum(maximum(-line, line - .55*gap)*flat, ends), WHITE, (3*f.smile).clamp(0, 1))
 
-# %% ../nbs/06_standins.ipynb #06-53
+# %% ../nbs/06_standins.ipynb #06-55
 def _hair(s: _Stage, f: SimpleNamespace) -> None:  # a cap with a parting and a shine; locks as long as the hair
     c, s, half = s.part(4, 32, 8, 56), s.part(14, 64, 8, 56), .525*f.hair_length + .04
     cap = _ellipse(c.x*(1 + .15*c.y), c.y - .05, .515, .65)
@@ -259,7 +259,7 @@ def _hat(s: _Stage, f: SimpleNamespace) -> None:  # crown, band and brim, slight
     s.paint(maximum(x.abs() - .40, (y + .45).abs() - .065), CREAM, f.hat)
     s.paint(_box(x, y + .36, .68, .06, .06), f.cloth_rgb*.85, f.hat)
 
-# %% ../nbs/06_standins.ipynb #06-55
+# %% ../nbs/06_standins.ipynb #06-57
 PARTS = _body, _head, _look, _mouth, _hair, _glasses, _hat
 
 def _portrait(factors: dict[str, Tensor], parts: tuple = PARTS) -> Tensor:  # from (n,) each to (n, 3, 64, 64) in [0, 1]
@@ -274,7 +274,7 @@ def _portrait(factors: dict[str, Tensor], parts: tuple = PARTS) -> Tensor:  # fr
         part(_Stage(canvas, (X - f.x)/f.size, (Y - f.y)/f.size), f)
     return canvas.clamp(0, 1)
 
-# %% ../nbs/06_standins.ipynb #06-58
+# %% ../nbs/06_standins.ipynb #06-60
 def faces_from(factors: Mapping  # name: number or (n,) values; those left out are as usual
               ) -> Tensor:       # uint8 (n, 3, 64, 64)
     "Portraits with just these factors. ValueError for an unknown name, a value out of range, unequal lengths."
@@ -290,7 +290,7 @@ def faces_from(factors: Mapping  # name: number or (n,) values; those left out a
     blocks = zip(*(v.expand(n).split(32) for v in given.values()))
     return torch.cat([(_portrait(dict(zip(given, b)))*255).round().to(torch.uint8) for b in blocks])
 
-# %% ../nbs/06_standins.ipynb #06-59
+# %% ../nbs/06_standins.ipynb #06-61
 def faces(n: int,          # faces, 1 or more
           seed: int = 0,   # 0 or more
           start: int = 0,  # index of the first
