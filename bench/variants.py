@@ -1,0 +1,164 @@
+"""The default recipe with one guideline undone at a time: changed tables, changed fields, or a changed step. `ablations.py` runs them."""
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Callable, NamedTuple
+
+import torch
+from dcgan.losses import d_loss, g_loss_saturating
+from dcgan.recipes import NETS, Recipe
+from dcgan.shapes import Row, shape_table
+from dcgan.steps import belief, g_step
+from dcgan.training import Trainer
+
+Rows = tuple[Row, ...]
+
+
+# How a table is changed: functions of (rows, shape of the input)
+
+def shapes(rows: Rows, in_shape: tuple) -> list[tuple]:
+    "What goes into each row, and last what comes out."
+    return [in_shape, *(s.out_shape for s in shape_table(rows, in_shape))]
+
+
+def pooled(rows: Rows, in_shape: tuple) -> Rows:
+    "Each stride replaced: the same kernel at stride 1, then max pooling to the same size."
+    out = []
+    for row, before, after in zip(rows, shapes(rows, in_shape), shapes(rows, in_shape)[1:]):
+        one = row._replace(stride=1)
+        side = shape_table([one], before).out_shape[-1]
+        pool = Row("pool", 0, row.stride, row.stride, side % row.stride)
+        out += [row] if row.kind != "conv" or side == after[-1] else [one, pool]
+    return tuple(out)
+
+
+def normless(rows: Rows, in_shape: tuple) -> Rows:
+    "No BatchNorm; a bias takes the place of its shift."
+    return tuple(row._replace(norm=False, bias=True) if row.norm else row for row in rows)
+
+
+def norm_at(place: int) -> Callable[[Rows, tuple], Rows]:
+    "BatchNorm also on the row at `place`."
+    return lambda rows, in_shape: tuple(row._replace(norm=True) if row is rows[place] else row for row in rows)
+
+
+def linear_in_d(rows: Rows, in_shape: tuple) -> Rows:
+    "A fully connected layer before the last row, as wide as the map that it reads."
+    return *rows[:-1], rows[-2]._replace(kind="linear", out=shapes(rows, in_shape)[-2], kernel=0, stride=1, padding=0), rows[-1]
+
+
+def linear_in_g(rows: Rows, in_shape: tuple) -> Rows:
+    "A fully connected layer before the first map, as wide as its channels; on 1×1 the first row was one in disguise, and is written as one."
+    first = rows[0]._replace(kind="linear", out=shapes(rows, in_shape)[1], kernel=0, stride=1, padding=0)
+    return first._replace(out=rows[0].out), first, *rows[1:]
+
+
+def acts(old: str, new: str) -> Callable[[Rows, tuple], Rows]:
+    "One activation for another."
+    return lambda rows, in_shape: tuple(row._replace(act=new) if row.act == old else row for row in rows)
+
+
+def unchanged(rows: Rows, in_shape: tuple) -> Rows: return rows
+
+
+# How a step is changed
+
+class Mixed(Trainer):
+    "D sees real images and fakes in one batch, so that BatchNorm's statistics are those of the mixture."
+    def train_discriminator(self, x):
+        r, o, self.n = self.recipe, self.options(), len(x)
+        x = x.to(self.device, memory_format=torch.channels_last)
+        with o["autocast"]:
+            with torch.no_grad(): fake = self.G(self.noise(0))
+            real, fake = self.D(torch.cat([o["augment"](x), o["augment"](fake)])).split(len(x))
+        loss = d_loss(real, fake, r.real_label, r.fake_label, r.d_reduction)
+        self.opt_d.zero_grad(set_to_none=True)
+        o["backward"](loss)
+        self.opt_d.step()
+        self.d_stats = loss.detach(), belief(real), belief(fake)
+
+
+class Saturating(Trainer):
+    "G goes down log(1 - D(G(z))), as the minimax game says."
+    def train_generator(self):
+        self.g_stats = g_step(self.bare(self.D), self.G, self.opt_g, self.noise(1), g_loss_saturating, **self.options())
+        if self.G_ema is not None: self.G_ema.update_parameters(self.bare(self.G))
+
+
+# The variants
+
+class Undone(NamedTuple):
+    "One guideline undone: changes of tables, of fields, of a step; and the rules that an audit should find broken, with their network."
+    says: str
+    g: Callable[[Rows, tuple], Rows] = unchanged
+    d: Callable[[Rows, tuple], Rows] = unchanged
+    fields: dict = {}
+    trainer: type = Trainer
+    breaks: tuple[str, ...] = ()  # "D: strides not pooling"
+
+
+def undone(base: Recipe) -> dict[str, Undone]:
+    "Name → what is undone in `base`."
+    norm, inside = "batchnorm but at the edges", "activation inside"
+    def rates(f): return {"lr_g": f(base.lr_g), "lr_d": f(base.lr_d)}
+    return {
+        "default": Undone("nothing: every guideline kept"),
+        "pooling in D": Undone("D's strides are 1, and max pooling halves the maps", d=pooled, breaks=("D: strides not pooling",)),
+        "no BatchNorm in G": Undone("G has biases in place of BatchNorm", normless, breaks=(f"G: {norm}",)),
+        "no BatchNorm in D": Undone("D has biases in place of BatchNorm", d=normless, breaks=(f"D: {norm}",)),
+        "no BatchNorm": Undone("neither network has BatchNorm", normless, normless, breaks=(f"G: {norm}", f"D: {norm}")),
+        "BatchNorm on D's input": Undone("D's first layer has BatchNorm too", d=norm_at(0), breaks=(f"D: {norm}",)),
+        "BatchNorm on G's output": Undone("G's last layer has BatchNorm too", norm_at(-1), breaks=(f"G: {norm}",)),
+        "BatchNorm at both edges": Undone("D's first and G's last layer have BatchNorm too", norm_at(-1), norm_at(0), breaks=(f"G: {norm}", f"D: {norm}")),
+        "hidden linear in G": Undone("a fully connected layer between z and the first map", linear_in_g, breaks=("G: no hidden linear",)),
+        "hidden linear in D": Undone("a fully connected layer before the last", d=linear_in_d, breaks=("D: no hidden linear",)),
+        "ReLU in D": Undone("D has ReLU for LeakyReLU", d=acts("leaky_relu", "relu"), breaks=(f"D: {inside}",)),
+        "LeakyReLU in G": Undone("G has LeakyReLU for ReLU", acts("relu", "leaky_relu"), breaks=(f"G: {inside}",)),
+        "tanh in G": Undone("G has tanh for ReLU", acts("relu", "tanh"), breaks=(f"G: {inside}",)),
+        "sigmoid in G": Undone("G has sigmoids for ReLU", acts("relu", "sigmoid"), breaks=(f"G: {inside}",)),
+        "sigmoid at G's end": Undone("G's output is a sigmoid, in [0, 1]; the images stay in [-1, 1]", acts("tanh", "sigmoid"),
+                                     breaks=("G: tanh last and output range",)),
+        "PyTorch's weights": Undone("initial weights as PyTorch draws them, not N(0, 0.02)", fields={"init_std": None},
+                                    breaks=("G: initial weights", "D: initial weights")),
+        "beta1 0.9": Undone("Adam's β1 is PyTorch's 0.9, not 0.5", fields={"beta1": 0.9}),
+        "rates ×5": Undone("both learning rates five times as high", fields=rates(lambda lr: round(lr * 5, 10))),
+        "rates ÷5": Undone("both learning rates a fifth", fields=rates(lambda lr: round(lr / 5, 10))),
+        "rates 2e-4": Undone("both learning rates the paper's", fields=rates(lambda lr: 2e-4)),
+        "uniform z": Undone("z from U(-1, 1), as in the paper, not N(0, 1)", fields={"z_law": "uniform"}),
+        "saturating loss": Undone("G's loss is log(1 - D(G(z))), the minimax one", trainer=Saturating),
+        "mixed batches": Undone("D sees real images and fakes in one batch", trainer=Mixed),
+        "no average": Undone("the last weights of G, not their moving average", fields={"ema": None}),
+    }
+
+
+OF_NO_MATTER = "name", "net", "seed", "epochs", "log_every", "sample_every", "save_every"  # fields that change no result, or not the variant
+
+
+class Variant(NamedTuple):
+    "A variant, ready to run."
+    says: str
+    recipe: Recipe
+    trainer: type
+    breaks: tuple[str, ...]
+
+    def definition(self, images: int) -> dict:
+        "Everything that decides a run of so many images, but its seed; plain values."
+        fields = {k: v for k, v in asdict(self.recipe).items() if k not in OF_NO_MATTER}
+        return {"images": images, "trainer": self.trainer.__name__, "fields": fields, "g_layers": self.recipe.g_layers, "d_layers": self.recipe.d_layers}
+
+    def key(self, images: int) -> str:
+        "Eight digits that change with the definition."
+        return hashlib.sha256(json.dumps(self.definition(images), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def variants(base: Recipe) -> dict[str, Variant]:
+    "All variants of `base`. Changed tables become families of networks, registered in NETS; a variant that equals another is left out."
+    found = {}
+    for name, u in undone(base).items():
+        net, (g, d) = base.net, NETS[base.net]
+        if (u.g, u.d) != (unchanged, unchanged):
+            net = f"{base.net}, {name}"
+            NETS[net] = (lambda *a, u=u, g=g: u.g(g(*a), (base.z_dim,)), lambda *a, u=u, d=d: u.d(d(*a), (a[1], a[0], a[0])))
+        v = Variant(u.says, base.replace(net=net, **u.fields), u.trainer, u.breaks)
+        if not any((v.recipe, v.trainer) == (o.recipe, o.trainer) for o in found.values()): found[name] = v
+    return found
