@@ -1,4 +1,5 @@
 "Downloads: whole or not at all, and a sentence when there is none. No test goes to the network."
+import errno
 import gzip
 import urllib.error
 import zipfile
@@ -116,11 +117,61 @@ def test_unpacked(tmp_path):
     file.write_bytes(b"\n<HTML>quota exceeded")
     with pytest.raises(ValueError, match="a.zip is no zip file but a web page .* or use the offline stand-in faces$"):
         unpacked(file, made, "faces")
-    with zipfile.ZipFile(file, "w") as archive: archive.writestr("a/1.jpg", "one")
+    with zipfile.ZipFile(file, "w") as archive: archive.writestr("a/1.jpg", "one" * 100)
     whole = file.read_bytes()
     file.write_bytes(whole[:-30])
     with pytest.raises(ValueError, match="cut short or damaged"): unpacked(file, made, "faces")
     assert everything(tmp_path) == ["a.zip"]
     file.write_bytes(whole)
     unpacked(file, made, "faces")
-    assert (made/"1.jpg").read_text() == "one" and everything(tmp_path) == ["a", "a.zip", "a/1.jpg"]
+    assert (made/"1.jpg").read_text() == "one" * 100 and everything(tmp_path) == ["a", "a.zip", "a/1.jpg"]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    "A zip archive of the folder a, with three files."
+    with zipfile.ZipFile(tmp_path/"a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for k in range(3): archive.writestr(f"a/{k}.jpg", f"face {k} " * 1000)
+    return tmp_path/"a.zip"
+
+
+@pytest.mark.parametrize("place", [45, 60, 70])
+def test_an_archive_damaged_inside_leaves_nothing(archive, place):
+    data = bytearray(archive.read_bytes())
+    data[place] ^= 0xff
+    archive.write_bytes(data)
+    assert zipfile.is_zipfile(archive)
+    with pytest.raises(ValueError, match="a.zip is damaged .*delete it and fetch it again .* stand-in faces$") as e: unpacked(archive, archive.with_name("a"), "faces")
+    assert "\n" not in str(e.value) and everything(archive.parent) == ["a.zip"]
+
+
+def test_an_archive_of_something_else(archive):
+    with pytest.raises(ValueError, match="a.zip holds no folder b: delete it"): unpacked(archive, archive.with_name("b"), "faces")
+    assert everything(archive.parent) == ["a.zip"]
+
+
+def test_too_little_room_to_unpack_is_said_before(archive, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), dict(free=9000)))
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", None)
+    with pytest.raises(OSError, match="a.zip needs 25 kB in .*, where 9 kB are free: make room, or use the offline stand-in faces"):
+        unpacked(archive, archive.with_name("a"), "faces")
+    assert everything(archive.parent) == ["a.zip"]
+
+
+def test_a_disk_that_fills_while_unpacking(archive, monkeypatch):
+    def full(self, path):
+        (Path(path)/"a").mkdir(), (Path(path)/"a"/"0.jpg").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(OSError, match="a.zip needs 25 kB in .*, where the disk is full now: make room"): unpacked(archive, archive.with_name("a"), "faces")
+    assert everything(archive.parent) == ["a.zip"]
+
+
+def test_another_process_was_faster(archive, monkeypatch):
+    extract = zipfile.ZipFile.extractall
+    def slow(self, path):
+        archive.with_name("a").mkdir(), (archive.with_name("a")/"theirs.jpg").write_text("x")
+        extract(self, path)
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", slow)
+    unpacked(archive, archive.with_name("a"), "faces")
+    assert everything(archive.parent) == ["a", "a.zip", "a/theirs.jpg"]

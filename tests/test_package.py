@@ -65,6 +65,29 @@ def test_the_wheel_needs_no_notebook_machinery(wheel):
     assert "License: Apache-2.0" in metadata(wheel) or "License-Expression: Apache-2.0" in metadata(wheel)
 
 
+def brought(names):
+    "What pip installs for these, and for what they need in turn, as this environment's packages say it."
+    from importlib.metadata import PackageNotFoundError, requires
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+    seen, todo = set(), list(names)
+    while todo:
+        if (name := canonicalize_name(todo.pop())) in seen: continue
+        try: needs = [Requirement(line) for line in requires(name) or []]
+        except PackageNotFoundError: continue   # not needed on this machine
+        seen.add(name)
+        todo += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return seen
+
+
+def test_nothing_of_the_notebook_machinery_comes_with_it():
+    got = brought(NEEDS)
+    assert {"torch", "sympy", "ipython"} <= got, "the needs of the needs are followed"
+    assert not got & {"nbdev", "fastcore", "execnb", "jupyter", "jupyter-core", "jupyter-client", "jupyterlab", "notebook", "nbconvert",
+                      "nbformat", "ipykernel", "nbval"}
+    assert brought(["nbval"]) & {"nbformat", "ipykernel"}, "it would be seen"
+
+
 def test_a_missing_readme_breaks_nothing(tmp_path):
     for name in ("setup.py", "settings.ini"):
         shutil.copy(ROOT / name, tmp_path)

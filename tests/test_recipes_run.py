@@ -139,11 +139,20 @@ def test_without_data_and_network_a_sentence_and_no_trace(data, capsys, words, f
     assert not list(Path(".").iterdir())
 
 
+def damaged(archive, to):
+    "A copy of the archive with one byte changed in its middle."
+    data = bytearray(archive.read_bytes())
+    data[len(data)//2] ^= 0xff
+    to.write_bytes(data)
+
+
 BAD = [  # what is done to the data folder, the command, and what the sentence must hold
     (lambda d: (d/"celeba"/"list_eval_partition.txt").unlink(), "celeba64", ["put celeba/list_eval_partition.txt there", "faces"]),
     (lambda d: (d/"celeba"/"list_attr_celeba.txt").unlink(), "celeba64", ["put celeba/list_attr_celeba.txt there", "faces"]),
     (lambda d: ((d/"celeba"/"img_align_celeba").rename(d/"celeba"/"x"), (d/"celeba"/"img_align_celeba.zip").write_text("<html>quota")),
      "celeba64", ["no zip file but a web page", "faces"]),
+    (lambda d: ((d/"celeba"/"img_align_celeba").rename(d/"celeba"/"x"), damaged(d/"img_align_celeba.zip", d/"celeba"/"img_align_celeba.zip")),
+     "celeba64", ["img_align_celeba.zip is damaged", "faces"]),
     (lambda d: (d/"SVHN"/"train_32x32.mat").write_bytes(b"MATLAB 5.0"), "svhn32", ["checksum of SVHN/train_32x32.mat is wrong", "house_numbers"]),
     (lambda d: (d/"MNIST"/"raw"/"train-images-idx3-ubyte.gz").write_bytes(b"<html>"), "mnist28",
      ["checksum of MNIST/raw/train-images-idx3-ubyte.gz is wrong", "digits"]),
