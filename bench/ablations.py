@@ -7,12 +7,11 @@
 Three seeds of each variant, five where their range meets the default's. `train` goes on where it was stopped, and may run
 several times at once: a run is claimed by a lock that ends with its process. It writes dcgan/assets/ablations.csv (a row for
 each run), .json (the variants' definitions) and .npz (16 samples of each variant's median seed). A row counts as long as its
-variant is defined as it was: after a change of the default, delete the old ones.
+variant and the judge are what they were: after a change of the default, delete the old ones.
 """
 import argparse
 import csv
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -37,7 +36,7 @@ from dcgan.recipes import RECIPES
 from dcgan.runs import machine
 from dcgan.sources import load
 from dcgan.training import Trainer
-from variants import Variant, variants
+from variants import Variant, digest, variants
 
 BASE = RECIPES["digits"]             # what is taken apart
 IMAGES = 120_000                     # that each run sees
@@ -55,7 +54,7 @@ def all_variants() -> dict[str, Variant]: return variants(BASE)
 @contextmanager
 def lock(name: str, wait: bool = True) -> Iterator[bool]:
     "Hold the lock `name` of this folder; yields False if another process has it and `wait` is False. It ends with the process."
-    root = Path(tempfile.gettempdir()) / f"dcgan-ablations-{os.getuid()}-{hashlib.sha256(str(FOLDER.resolve()).encode()).hexdigest()[:8]}"
+    root = Path(tempfile.gettempdir()) / f"dcgan-ablations-{os.getuid()}-{digest(str(FOLDER.resolve()).encode())}"
     root.mkdir(exist_ok=True)
     with open(root / name, "w") as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

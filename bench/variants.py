@@ -2,10 +2,12 @@
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cache
 from typing import Callable, NamedTuple
 
 import torch
 from dcgan.losses import d_loss, g_loss_saturating
+from dcgan.networks import ASSETS
 from dcgan.recipes import NETS, Recipe
 from dcgan.shapes import Row, shape_table
 from dcgan.steps import belief, g_step
@@ -134,6 +136,15 @@ def undone(base: Recipe) -> dict[str, Undone]:
 OF_NO_MATTER = "name", "net", "seed", "epochs", "log_every", "sample_every", "save_every"  # fields that change no result, or not the variant
 
 
+def digest(what: bytes) -> str: return hashlib.sha256(what).hexdigest()[:8]
+
+
+@cache
+def judge() -> str:
+    "Eight digits that change with the judge's weights: distances of two judges can't be compared."
+    return digest((ASSETS / "judges/digits/model.safetensors").read_bytes())
+
+
 class Variant(NamedTuple):
     "A variant, ready to run."
     says: str
@@ -142,13 +153,14 @@ class Variant(NamedTuple):
     breaks: tuple[str, ...]
 
     def definition(self, images: int) -> dict:
-        "Everything that decides a run of so many images, but its seed; plain values."
+        "Everything that decides a run of so many images and its distance, but the seed; plain values."
         fields = {k: v for k, v in asdict(self.recipe).items() if k not in OF_NO_MATTER}
-        return {"images": images, "trainer": self.trainer.__name__, "fields": fields, "g_layers": self.recipe.g_layers, "d_layers": self.recipe.d_layers}
+        return {"images": images, "judge": judge(), "trainer": self.trainer.__name__, "fields": fields,
+                "g_layers": self.recipe.g_layers, "d_layers": self.recipe.d_layers}
 
     def key(self, images: int) -> str:
         "Eight digits that change with the definition."
-        return hashlib.sha256(json.dumps(self.definition(images), sort_keys=True).encode()).hexdigest()[:8]
+        return digest(json.dumps(self.definition(images), sort_keys=True).encode())
 
 
 def variants(base: Recipe) -> dict[str, Variant]:
