@@ -4,6 +4,7 @@
 __all__ = ['COMMANDS', 'usage', 'main']
 
 # %% ../nbs/18_cli.ipynb #18-03
+import json
 import sys
 from dataclasses import asdict, dataclass, fields
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,10 +16,14 @@ import tyro
 from torch import nn
 
 from .guidelines import audit
-from .networks import Generator
-from .plots import save_grid
+from .data import to_x
+from .metrics import inception_fid
+from .networks import Generator, find_model
+from .plots import save_figure, save_grid, write_aside
 from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
+from .reports import FidCallback, evaluate, in_words, page, reference_for
 from .runs import next_run
+from .sources import load
 from .training import Trainer, report
 
 # %% ../nbs/18_cli.ipynb #18-06
@@ -41,6 +46,8 @@ class TrainFlags:
     verbose: int = 1              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
     save_plots: bool = True       # write pictures, curves and animations
     data_dir: Path | None = None  # where downloaded data are; None: $DCGAN_DATA, else data
+    evaluate_every: int = 0       # epochs between measurements of the distance to real images; 0: none
+    resize: bool = False          # resize images for them, where the judge takes others
 
 # %% ../nbs/18_cli.ipynb #18-09
 @dataclass(frozen=True)
@@ -99,8 +106,16 @@ def train(argv: list[str]) -> int:
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
     run = flags.run or next_run(recipe.name)
     trainer = Trainer(as_recipe(flags.recipe), run, device=flags.device, precision=flags.precision, verbose=flags.verbose,
-                      save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir).train()
-    return say_end(trainer, flags)
+                      save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir)
+    if flags.evaluate_every: trainer.callbacks = [measuring(trainer.recipe, flags)]
+    return say_end(trainer.train(), flags)
+
+def measuring(recipe: Recipe,    # about to be trained
+              flags: TrainFlags, # as given
+             ) -> FidCallback:
+    "What measures the generator every so many epochs; ValueError where that can't be done."
+    if flags.evaluate_every < 0: raise ValueError(f"--evaluate-every is {flags.evaluate_every}; it must be a whole number from 0.")
+    return FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), flags.evaluate_every)
 
 # %% ../nbs/18_cli.ipynb #18-17
 def say_end(trainer: Trainer,  # at its end, or stopped
@@ -150,6 +165,58 @@ def recipes(argv: list[str]) -> int:
         print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs: {ABOUT[name]}")
     return 0
 
+# %% ../nbs/18_cli.ipynb #18-2b
+@dataclass(frozen=True)
+class EvaluateFlags:
+    "Measure a generator against real images: distance with floor and spread, precision, recall, classes, copies."
+    n: int = 4000                 # images for each seed, from 65
+    seeds: int = 5                # how many seeds of the latent vectors, from 1
+    resize: bool = False          # resize the images, where the judge takes others
+    data: str | None = None       # data set to measure against; None: the one of the recipe
+    out: Path | None = None       # folder for report.json and report.png; None: the run's, or for a shipped name this one
+    data_dir: Path | None = None  # where downloaded data are; None: $DCGAN_DATA, else data
+    inception: bool = False       # also Inception FID, with torch-fidelity
+
+def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:owner/name
+           ) -> tuple[Generator, Recipe | None]:
+    "The generator, and its recipe if one lies with it. FileNotFoundError for a run without a generator."
+    if Path(what, "recipe.json").is_file() and not any(Path(what, f, "model.safetensors").is_file() for f in ("", "generator")):
+        raise FileNotFoundError(f"{what} holds no generator yet; go on training it by --resume, or name another run.")
+    G, near = Generator.from_pretrained(what), Path(find_model(what))
+    recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
+    return G, recipe and from_json(recipe.read_bytes())
+
+def earlier(path: Path) -> dict:
+    "What a report says already; ValueError where the file is no report."
+    try: said = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError: said = None
+    if not isinstance(said, dict): raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.")
+    return said
+
+# %% ../nbs/18_cli.ipynb #18-2c
+def evaluate_command(argv: list[str]) -> int:
+    "Measure a generator against real images; writes report.json and report.png."
+    what = word(argv, "run")
+    flags = parse(argv, EvaluateFlags(), "evaluate RUN")
+    for name, least in ("n", 65), ("seeds", 1):
+        if getattr(flags, name) < least: raise ValueError(f"--{name} is {getattr(flags, name)}; it must be a whole number from {least}.")
+    folder = flags.out or (Path(what) if Path(what).is_dir() else Path())
+    if not folder.is_dir(): raise FileNotFoundError(f"There is no folder {folder}; make it first.")
+    before, (G, recipe) = earlier(folder / "report.json"), trained(what)
+    data = flags.data or (recipe and recipe.data)
+    if not data: raise ValueError(f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits.")
+    channels, size, _ = G.sample(1).shape[1:]
+    reference = reference_for(data, size, channels, flags.resize, flags.data_dir)
+    own = load(data, image_size=size, channels=channels, images=recipe.images, data_dir=flags.data_dir).images \
+        if recipe and recipe.images and data == recipe.data else None
+    more = {"inception_fid": inception_fid(G.sample(flags.n), to_x(reference.train.images))} if flags.inception else {}
+    found = evaluate(G, reference, flags.n, flags.seeds, own)
+    with write_aside(folder / "report.json") as aside:
+        aside.write_text(json.dumps(before | {"evaluation": found.numbers | more}, indent=2) + "\n")
+    save_figure(page(found, what), folder / "report.png")
+    print(in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), f"{folder / 'report.json'}, {folder / 'report.png'}", sep="\n")
+    return 0
+
 # %% ../nbs/18_cli.ipynb #18-22
 @dataclass(frozen=True)
 class AuditFlags:
@@ -183,8 +250,8 @@ def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: 
     return 0 if found.ok else 1
 
 # %% ../nbs/18_cli.ipynb #18-25
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "shapes": shapes,
-                                                   "recipes": recipes, "audit": audit_command}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "evaluate": evaluate_command,
+                                                   "shapes": shapes, "recipes": recipes, "audit": audit_command}
 
 def usage() -> str:
     "What `dcgan` and `dcgan --help` print."

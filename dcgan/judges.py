@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .banks import Bank, alone
 from .data import to_x
-from .networks import Network, blocks, generator_for, init_weights
+from .networks import ASSETS, Network, blocks, generator_for, init_weights
 from .shapes import Row, rows_from, shape_table
 from .standins import FACTORS, face_factors
 
@@ -46,8 +46,9 @@ class Judge(Network):
         self.in_shape, self.classes = tuple(in_shape), tuple(classes)
         self.table = shape_table(rows_from(layers), self.in_shape)
         self.num_features, = self.table.out_shape
-        self.layers = blocks(rows_from(layers), self.in_shape, 0.)
-        self.head = nn.Linear(self.num_features, sum(self.classes))
+        with torch.random.fork_rng(devices=[]):  # a judge called in the middle of a training takes no random number from it
+            self.layers = blocks(rows_from(layers), self.in_shape, 0.)
+            self.head = nn.Linear(self.num_features, sum(self.classes))
 
     def features(self,
                  x: Tensor,  # (b, c, h, w) in [-1, 1]
@@ -82,7 +83,7 @@ def moved(x: Tensor,              # (b, c, h, w)
     where = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False)
     return F.grid_sample(x, where, padding_mode="border", align_corners=False)
 
-# %% ../nbs/12_judges.ipynb #12-15
+# %% ../nbs/12_judges.ipynb #12-16
 def train_judge(images: Tensor,         # uint8 (n, c, h, w)
                 labels: Tensor,         # int64 (n,), or (n, questions)
                 epochs: int = 30,       # times through the images
@@ -96,8 +97,7 @@ def train_judge(images: Tensor,         # uint8 (n, c, h, w)
     "A classifier of these images, on the CPU. ValueError where there are too few images for a batch."
     labels = labels.view(len(images), -1)
     if len(images) < batch: raise ValueError(f"{len(images)} images are too few to train a judge; at least {batch} are needed.")
-    classes = (labels.amax(0) + 1).tolist()
-    judge = Judge(judge_layers(images.shape[1:], width, features), images.shape[1:], classes)
+    judge = Judge(judge_layers(images.shape[1:], width, features), images.shape[1:], (labels.amax(0) + 1).tolist())
     init_weights(judge, None, seed, part=3)
     opt = torch.optim.AdamW(judge.parameters(), lr=lr, weight_decay=.01)
     for i, g in one_cycle(opt, lr, len(images), batch, epochs, seed):
@@ -109,7 +109,7 @@ def train_judge(images: Tensor,         # uint8 (n, c, h, w)
         opt.step()
     return judge.eval()
 
-# %% ../nbs/12_judges.ipynb #12-16
+# %% ../nbs/12_judges.ipynb #12-17
 def one_cycle(opt: torch.optim.Optimizer, # its learning rate is moved
               lr: float,                  # the highest
               n: int,                     # images
@@ -124,7 +124,7 @@ def one_cycle(opt: torch.optim.Optimizer, # its learning rate is moved
             yield i, g
             schedule.step()
 
-# %% ../nbs/12_judges.ipynb #12-17
+# %% ../nbs/12_judges.ipynb #12-18
 @torch.no_grad()
 def accuracy(judge: Judge,     # in eval mode
              images: Tensor,   # uint8 (n, c, h, w)
@@ -134,32 +134,34 @@ def accuracy(judge: Judge,     # in eval mode
     said = judge.answers(torch.cat([judge(to_x(part)) for part in images.split(500)]))
     return [(a.argmax(1) == y).float().mean().item() for a, y in zip(said, labels.view(len(images), -1).T)]
 
-# %% ../nbs/12_judges.ipynb #12-21
+# %% ../nbs/12_judges.ipynb #12-22
 def digit_judge() -> Judge:
     "The judge of 28×28 grey digits that ships with the package."
-    return Judge.from_pretrained("judges/digits").eval()
+    return Judge.from_pretrained(ASSETS / "judges/digits").eval()
 
-# %% ../nbs/12_judges.ipynb #12-30
+# %% ../nbs/12_judges.ipynb #12-31
 QUESTIONS = "hair_colour", "background", "skin", "hair_length", "smile", "glasses", "hat", "turn"  # of a drawn face
 STEPS = 5  # into which a factor that may be any number is cut
 
-def face_labels(n: int,      # faces, those of the bank "faces": seed 0, from the first on
-               ) -> Tensor:  # int64 (n, len(QUESTIONS))
+def face_labels(n: int,         # faces of the bank "faces": seed 0,
+                start: int = 0, # from this one on
+               ) -> Tensor:     # int64 (n, len(QUESTIONS))
     "The factors of the drawn faces as answers to QUESTIONS."
-    drawn = face_factors(n)
+    drawn = face_factors(n, start=start)
     def answer(name):
         value, f = torch.as_tensor(drawn[name]), FACTORS[name]
         return value.long() if f.names else ((value - f.low) / (f.high - f.low) * STEPS).long().clamp(0, STEPS - 1)
     return torch.stack([answer(name) for name in QUESTIONS], 1)
 
-def labels_of(bank: Bank,  # the training images
-             ) -> Tensor:  # int64 (n,) or (n, questions)
+def labels_of(bank: Bank,           # all images of a split
+              split: str = "train", # which split: of faces, the two are drawn from different places
+             ) -> Tensor:           # int64 (n,) or (n, questions)
     "What a judge of these images has to learn. ValueError where nothing is known of them."
-    if bank.name == "faces": return face_labels(len(bank.images))
+    if bank.name == "faces": return face_labels(len(bank.images), 0 if split == "train" else 10_000_000)
     if bank.labels is None: raise ValueError(f"{bank.name} has no labels, and a judge learns from labels: take a data set that has some.")
     return bank.labels
 
-# %% ../nbs/12_judges.ipynb #12-33
+# %% ../nbs/12_judges.ipynb #12-35
 def cache_folder(bank: Bank,             # the training images
                  labels: Tensor,         # what is known of them
                  data_dir: str | None,   # None: $DCGAN_DATA, or else ./data
@@ -185,7 +187,7 @@ def judge_for(bank: Bank,                   # the training images; its name deci
         try: return Judge.from_pretrained(folder).eval()
         except (FileNotFoundError, ValueError): return _make(bank, labels, settings, folder)
 
-# %% ../nbs/12_judges.ipynb #12-34
+# %% ../nbs/12_judges.ipynb #12-36
 def _make(bank, labels, settings, folder) -> Judge:
     "Train the judge and keep it in the folder."
     print(f"judge of {bank.name}: trained once, on {len(bank.images):,} images, {settings['epochs']} times through; kept in {folder.parent}")

@@ -1,4 +1,5 @@
 "The command line: what it does, and one sentence with exit status 2 for whatever can't be meant."
+import csv
 import json
 import os
 import subprocess
@@ -104,6 +105,15 @@ REFUSED = [  # the words, and what the sentence must hold
     ("sample", ["which run"]),
     ("sample nowhere", ["'nowhere'", "shipped names"]),
     ("sample empty", ["'empty'"]),
+    ("evaluate", ["which run"]),
+    ("evaluate nowhere", ["'nowhere'", "shipped names"]),
+    ("evaluate empty", ["'empty'"]),
+    ("evaluate empty --n 64", ["--n is 64", "from 65"]),
+    ("evaluate empty --seeds 0", ["--seeds is 0", "from 1"]),
+    ("evaluate empty --out absent", ["no folder absent"]),
+    ("evaluate empty --seed 1", ["'--seed'", "'--seeds'"]),
+    ("train digits --evaluate-every -1", ["--evaluate-every is -1", "from 0"]),
+    ("train digits --net paper --image-size 64 --filters 4 --evaluate-every 1", ["28×28 with 1 channel", "64×64 with 1", "--resize"]),
     ("shapes digit", ["'digit'", "'digits'"]),
     ("shapes digits --epochz 3", ["'--epochz'", "'--epochs'"]),
     ("shapes digits --image-size 30", ["image_size is 30"]),
@@ -139,6 +149,62 @@ def test_bad_resumes_are_refused(run, capsys):
 def test_fewer_epochs_than_trained_are_refused(tiny, here, capsys):
     Trainer(tiny.replace(epochs=2), here / "run", device="cpu", verbose=0, save_plots=False).train()
     refused("train digits --run run --resume --epochs 1".split(), ["run is in epoch 2", "not 1"], capsys)
+
+
+FEW = "--n 70 --seeds 2".split()
+
+
+def test_evaluate_adds_to_the_report_and_says_the_same_again(run, capsys):
+    before = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps(before | {"note": "mine"}))
+    assert main(["evaluate", "run", *FEW]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.startswith("digit-FID, not Inception FID: ") and "floor 0." in out and out.splitlines()[-1] == "run/report.json, run/report.png"
+    first = json.loads((run / "report.json").read_text())
+    assert {k: v for k, v in first.items() if k != "evaluation"} == before | {"note": "mine"}
+    assert first["evaluation"]["samples"] == 70 and first["evaluation"]["fid"] > 10 * first["evaluation"]["fid_floor"]
+    picture = (run / "report.png").read_bytes()
+    assert Image.open(run / "report.png").size == (800, 560)
+    assert main(["evaluate", "run", *FEW]) == 0 and capsys.readouterr() == (out, "")
+    assert json.loads((run / "report.json").read_text()) == first and (run / "report.png").read_bytes() == picture
+
+
+def test_evaluate_a_saved_folder_and_a_shipped_name(run, here, monkeypatch, capsys):
+    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    (run / "generator").rename(here / "little")
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    refused(["evaluate", "little", *FEW], ["little has no recipe.json", "--data digits"], capsys)
+    assert main(["evaluate", "little", "--data", "digits", *FEW]) == 0 and sorted(os.listdir()) == ["report.json", "report.png"]
+    (here / "little/recipe.json").write_text((run / "recipe.json").read_text())
+    (here / "out").mkdir()
+    assert main(["evaluate", "little", "--out", "../out", *FEW]) == 0 and sorted(os.listdir("../out")) == ["report.json", "report.png"]
+    assert json.loads(Path("report.json").read_text())["evaluation"]["fid"] == json.loads(Path("../out/report.json").read_text())["evaluation"]["fid"]
+
+
+def test_what_can_not_be_evaluated_is_refused(run, tiny, here, capsys):
+    Trainer(tiny.replace(net="paper", image_size=16, epochs=1), here / "small", device="cpu", verbose=0, save_plots=False).train()
+    refused(["evaluate", "small", *FEW], ["28×28 with 1 channel", "16×16 with 1", "--resize"], capsys)
+    assert main(["evaluate", "small", "--resize", *FEW]) == 0
+    capsys.readouterr()
+    refused(["evaluate", "run", "--data", "digitz"], ["'digitz'", "'digits'"], capsys)
+    (run / "report.json").write_text("[")
+    refused(["evaluate", "run", *FEW], ["run/report.json is no report", "--out"], capsys)
+    (run / "generator/model.safetensors").unlink()
+    (run / "report.json").unlink()
+    refused(["evaluate", "run", *FEW], ["run holds no generator yet"], capsys)
+
+
+def test_training_is_measured_every_few_epochs_and_resumes(here, capsys):
+    few = "--images 64 --batch-size 32 --filters 4 --device cpu --precision fp32 --verbose 0".split()
+    assert main(["train", "digits", "--run", "whole", "--epochs", "4", "--evaluate-every", "2", *few]) == 0
+    rows = list(csv.DictReader(open("whole/history.csv")))
+    assert [row["epoch"] for row in rows if row["digit_fid"]] == ["1", "3"] and Image.open("whole/losses.png").size == (880, 240)
+    assert main(["train", "digits", "--run", "parts", "--epochs", "4", *few, "--evaluate-every", "2", "--decay", "none"]) == 0
+    assert main("train digits --run parts --resume --epochs 6 --evaluate-every 3 --verbose 0 --device cpu".split()) == 0
+    rows = list(csv.DictReader(open("parts/history.csv")))
+    assert [row["epoch"] for row in rows if row["digit_fid"]] == ["1", "3", "5"]
+    assert all(float(row["digit_fid"]) > 10 for row in rows if row["digit_fid"])
 
 
 @pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
@@ -230,7 +296,7 @@ def test_recipes_lists_them_all(capsys):
     assert len(lines) == len(RECIPES) and all(any(line.startswith(name + " ") for line in lines) for name in RECIPES)
 
 
-@pytest.mark.parametrize("argv", (["--help"], ["-h"], ["train", "--help"], ["train", "digits", "-h"], ["sample", "--help"], ["shapes", "--help"]))
+@pytest.mark.parametrize("argv", (["--help"], ["-h"], ["train", "--help"], ["train", "digits", "-h"], ["sample", "--help"], ["shapes", "--help"], ["evaluate", "--help"]))
 def test_help_is_help(here, argv, capsys):
     try: status = main(argv)
     except SystemExit as e: status = e.code

@@ -99,6 +99,29 @@ def test_curves_draw_what_they_are_given(n):
     assert beliefs.get_ylim()[0] < 0 and beliefs.get_ylim()[1] > 1
 
 
+@pytest.mark.parametrize("key, legend", (("digit_fid", "digit-FID"), ("judge_fid", "distance, by a judge")))
+def test_what_was_measured_has_a_panel_where_rows_hold_it(key, legend):
+    rows = history(9)
+    for row, value in zip(rows[2::3], (40., 20., 10.)): row[key] = value
+    rows[0][key], rows[1][key] = None, ""  # as a CSV gives back what was not measured
+    *_, distance = curves(rows).axes
+    assert list(distance.lines[0].get_xdata()) == [20, 50, 80] and list(distance.lines[0].get_ydata()) == [40, 20, 10]
+    assert distance.get_yscale() == "log" and distance.get_legend().get_texts()[0].get_text() == legend
+
+
+def test_an_animation_shows_a_measurement_when_it_was_made(tmp_path):
+    rows = history(6)
+    rows[-1]["digit_fid"] = 3.
+    animate_curves(rows, tmp_path / "a.gif")
+    gif = Image.open(tmp_path / "a.gif")
+    third = []
+    for frame in range(gif.n_frames):
+        gif.seek(frame)
+        pixels = numpy.asarray(gif.convert("RGB")).astype(int)[20:190, 650:870]  # inside the panel
+        third.append(((pixels - (255, 127, 14)).__abs__().sum(2) < 60).any())
+    assert third == [False] * (gif.n_frames - 1) + [True]
+
+
 def test_curves_say_what_is_missing():
     with pytest.raises(ValueError, match="no rows"):
         curves([])

@@ -1,0 +1,177 @@
+"Reports: what a generator is measured against, the same numbers twice, and a callback that leaves a run as it is."
+import os
+import signal
+
+import pytest
+import torch
+from dcgan.banks import Bank
+from dcgan.data import order, to_x
+from dcgan.judges import digit_judge, judge_for
+from dcgan.plots import curves
+from dcgan.recipes import RECIPES
+from dcgan.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
+from dcgan.sources import load
+from dcgan.training import Trainer
+
+
+@pytest.fixture(scope="module")
+def few():
+    "The digits' judge, with 400 training digits and 200 held out."
+    torch.set_num_threads(1)
+    def some(split, step):
+        bank = load("digits", split=split)
+        return Bank(bank.images[::step], bank.labels[::step], "digits")
+    return Reference("digit-FID", digit_judge(), some("train", 10), some("test", 5))
+
+
+class Chooser(torch.nn.Module):
+    "A generator that draws from a bank."
+    def __init__(self, images): super().__init__(); self.images = images
+    def sample(self, n, seed=0): return to_x(self.images[order(len(self.images), 3, seed)[:n]])
+
+
+@pytest.fixture(scope="module")
+def fresh(few):
+    "Evaluated: a generator of training digits that the reference does not hold."
+    return evaluate(Chooser(load("digits").images[5::10]), few, n=300, seeds=3)
+
+
+def test_real_digits_look_real(fresh):
+    v = fresh.numbers
+    assert v["metric"] == "digit-FID, not Inception FID" and v["samples"] == 300 and v["held_out"] == 200
+    assert len(v["fid_seeds"]) == 3 and abs(v["fid"] - sum(v["fid_seeds"]) / 3) < 1e-3 and v["fid_seeds_std"] > 0
+    assert .6 < v["fid"] / v["fid_floor"] < 1.6 and abs(v["kernel"]) < .05 and abs(v["kernel_floor"]) < .05
+    assert v["precision"] > .6 and v["recall"] > .6 and v["classes"] > 9.5 and v["copies_features"] < .06
+    assert abs(sum(v["shares"]) - 1) < 1e-3 and v["judge_accuracy"] > .98
+    assert set(v["real"]) == {"precision", "recall", "classes", "sure", "diversity", "shares", "diversity_by_class"}
+    assert fresh.x.shape == (64, 1, 28, 28) and fresh.pairs[0].shape == fresh.pairs[1].shape == (20, 1, 28, 28)
+
+
+def test_evaluated_twice_the_same_numbers(few):
+    G, before = RECIPES["digits"].replace(filters=4).networks()[0], torch.get_rng_state()
+    once, twice = evaluate(G, few, n=70, seeds=2), evaluate(G, few, n=70, seeds=2)
+    assert once.numbers == twice.numbers and in_words(once) == in_words(twice)
+    assert torch.equal(before, torch.get_rng_state()), "the global generator is left as it was"
+    assert once.numbers["fid"] > 50 * once.numbers["fid_floor"] and once.numbers["precision"] < .1
+
+
+def test_a_memoriser_is_caught(few, fresh):
+    stolen = evaluate(Chooser(few.train.images), few, n=300, seeds=1)
+    v = stolen.numbers
+    assert v["copies_features"] == v["copies_pixels"] == 1 and torch.equal(*stolen.pairs)
+    assert v["fid"] < 1.3 * fresh.numbers["fid"], "which no other number shows"
+
+
+def test_copies_of_images_outside_the_reference_are_found_among_its_own(few):
+    own = load("digits").images[5::10]
+    assert evaluate(Chooser(own), few, n=100, seeds=1, own=own).numbers["copies_features"] == 1
+
+
+def test_a_class_left_out_is_seen(few, fresh):
+    bank = load("digits")
+    v = evaluate(Chooser(bank.images[bank.labels != 7][5::10]), few, n=300, seeds=1).numbers
+    assert v["shares"][7] < .01 and v["classes"] < 9.2 < fresh.numbers["classes"] and v["fid"] > 1.3 * fresh.numbers["fid"]
+
+
+def test_too_few_samples_are_refused(few):
+    with pytest.raises(ValueError, match="64 samples are too few for the covariance of 64 features; at least 65"):
+        evaluate(Chooser(few.train.images), few, n=64)
+
+
+def test_words_and_page_hold_what_matters(fresh, tmp_path):
+    words = in_words(fresh)
+    assert words.startswith("digit-FID, not Inception FID: ") and "floor" in words and "bootstrap" in words and "cross-fitted" in words
+    assert len(words.splitlines()) == 5
+    figure = page(fresh, "mine")
+    figure.savefig(tmp_path / "report.png")
+    samples, shares, pairs, near = figure.axes
+    assert len(shares.patches) == 20 and [t.get_text() for t in shares.get_legend().get_texts()] == ["real", "generated"]
+
+
+def test_one_seed_has_no_spread(few):
+    e = evaluate(Chooser(few.train.images), few, n=100, seeds=1)
+    assert e.numbers["fid_seeds_std"] == 0 and "over" not in in_words(e).splitlines()[0]
+
+
+def test_rounded_is_plain():
+    assert rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
+
+
+def test_pixels_of_large_images_are_fewer():
+    assert pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
+
+
+def test_references_of_digits():
+    reference = reference_for("digits", 28, 1)
+    assert (reference.name, len(reference.train.images), len(reference.held_out.images)) == ("digit-FID", 4000, 1000)
+    for size, channels, words in (64, 1, "64×64 with 1"), (28, 3, "28×28 with 3"):
+        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resizing"): reference_for("digits", size, channels)
+    assert reference_for("digits", 64, 3, resize=True).train.images.shape == (4000, 1, 28, 28)
+
+
+def test_reference_of_other_data_has_a_judge_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("DCGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr("dcgan.reports.load", lambda name, **k: load(name, **(k | {"images": 300})))
+    monkeypatch.setattr("dcgan.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2))
+    for data, size, classes in ("house_numbers", 32, (10,)), ("faces", 64, (5, 6, 5, 5, 5, 2, 2, 5)):
+        reference = reference_for(data, size, 3)
+        assert reference.name == f"{data}-FID" and reference.judge.classes == classes
+        e = evaluate(Chooser(reference.train.images), reference, n=100, seeds=1)
+        assert isinstance(e, Evaluation) and e.numbers["metric"] == f"{data}-FID, not Inception FID" and "fid_crossfit_floor_of_2000" not in e.numbers
+        assert e.numbers["copies_features"] == 1 and 0 < e.numbers["judge_accuracy"] <= 1
+    assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 2
+
+
+def test_no_labels_no_judge(tmp_path, monkeypatch):
+    from PIL import Image
+    for split in "train", "test":
+        (tmp_path / split).mkdir()
+        for i in range(3): Image.new("L", (16, 16), 40 * i).save(tmp_path / split / f"{i}.png")
+    monkeypatch.setenv("DCGAN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match="has no labels"): reference_for(f"folder:{tmp_path}", 16, 1)
+
+
+def measured(rows): return {row["epoch"]: row["digit_fid"] for row in rows if "digit_fid" in row}
+
+
+def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
+    plain = Trainer(tiny, device="cpu", precision="fp32", verbose=0).train()
+    run = Trainer(tiny, device="cpu", precision="fp32", verbose=0, callbacks=[FidCallback(few, 2, n=70)]).train()
+    assert list(measured(run.history.rows)) == [1, 3] and not measured(plain.history.rows)
+    assert all(torch.equal(a, b) for a, b in zip(plain.best_G.state_dict().values(), run.best_G.state_dict().values()))
+    x = run.best_G.sample(70, seed=0)
+    from dcgan.metrics import frechet, look
+    assert measured(run.history.rows)[3] == frechet(look(few.judge, x).features, look(few.judge, to_x(few.held_out.images)).features)
+    assert len(curves(run.history.rows).axes) == 3 and len(curves(plain.history.rows).axes) == 2
+
+
+def test_the_callback_s_time_is_not_the_run_s(few, tiny, monkeypatch):
+    "A slow judge makes no epoch slower in the history."
+    import time
+    from dcgan import reports
+    slow = reports.look
+    monkeypatch.setattr(reports, "look", lambda *a: (time.sleep(.8), slow(*a))[1])
+    run = Trainer(tiny, device="cpu", precision="fp32", verbose=0, callbacks=[FidCallback(few, 1, n=70)]).train()
+    assert sum(row["seconds"] for row in run.history.rows) < .8 * 3, "the last measurement is after the last row"
+
+
+@pytest.mark.parametrize("stop_at", [5, 8])
+def test_a_resumed_run_measures_the_same(few, tiny, tmp_path, monkeypatch, stop_at):
+    "Stopped in the middle of an epoch and at the end of one that is measured."
+    callbacks = [FidCallback(few, 2, n=70)]
+    whole = Trainer(tiny, device="cpu", precision="fp32", verbose=0, callbacks=callbacks).train()
+    step = Trainer.train_generator
+    def stopping(self):
+        step(self)
+        if self.step == stop_at - 1: os.kill(os.getpid(), signal.SIGINT)
+    with monkeypatch.context() as m:
+        m.setattr(Trainer, "train_generator", stopping)
+        first = Trainer(tiny, tmp_path / "run", device="cpu", precision="fp32", verbose=0, save_plots=False, callbacks=callbacks).train()
+    assert first.stopped and first.step == stop_at
+    second = Trainer(tiny, tmp_path / "run", device="cpu", precision="fp32", verbose=0, save_plots=False, callbacks=callbacks, resume=True).train()
+    assert measured(second.history.rows) == measured(whole.history.rows) and list(measured(whole.history.rows)) == [1, 3]
+    assert (tmp_path / "run/history.csv").read_text().splitlines()[0].endswith(",digit_fid")
+
+
+def test_the_callback_wants_whole_epochs(few):
+    with pytest.raises(ValueError, match="evaluate_every is 0"): FidCallback(few, 0)
