@@ -75,9 +75,9 @@ def svhn_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...
 
 # %% ../nbs/05_recipes.ipynb #05-13
 def digits_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "z → 3 → 7 → 14 → 28."
+    "z → 3 → 3 → 3 → 7 → 7 → 14 → 28."
     size_28(size)
-    walk = (4, 3, 1, 0), (2, 3, 2, 0), (1, 4, 2, 1)
+    walk = (4, 3, 1, 0), (4, 3, 1, 1), (4, 3, 1, 1), (2, 3, 2, 0), (2, 3, 1, 1), (1, 4, 2, 1)
     up = [Row("conv_t", m * filters, k, s, p, True, "relu", bias) for m, k, s, p in walk]
     return *up, Row("conv_t", channels, 4, 2, 1, act="tanh")
 
@@ -257,8 +257,8 @@ MNIST28 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_
 PAPER = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128, z_dim=100, bias=False,
                batch_size=128, epochs=20, log_every=50, sample_every=100)
 RECIPES = {r.name: r for r in (
-    Recipe(name="digits", z_dim=24, bias=False, epochs=56, lr_g=1e-3, lr_d=1e-3, beta2=0.99, decay="linear",
-           ema=0.998, shift=1, sample_every=124, save_every=5),
+    Recipe(name="digits", z_dim=24, bias=False, epochs=48, lr_g=1e-3, lr_d=1e-3, beta2=0.99, ema=0.998, shift=1,
+           sample_every=124, save_every=6),
     MNIST28,
     MNIST28.replace(name="mnist28-trainer", epochs=200, save_every=10),
     PAPER.replace(name="mnist64", epochs=10, real_label=0.9, fake_label=0.1),
