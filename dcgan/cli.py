@@ -114,8 +114,9 @@ def measuring(recipe: Recipe,    # about to be trained
               flags: TrainFlags, # as given
              ) -> FidCallback:
     "What measures the generator every so many epochs; ValueError where that can't be done."
-    if flags.evaluate_every < 0: raise ValueError(f"--evaluate-every is {flags.evaluate_every}; it must be a whole number from 0.")
-    return FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), flags.evaluate_every)
+    every = flags.evaluate_every
+    if every < 0: raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
+    return FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)
 
 # %% ../nbs/18_cli.ipynb #18-17
 def say_end(trainer: Trainer,  # at its end, or stopped
@@ -214,7 +215,8 @@ def evaluate_command(argv: list[str]) -> int:
     with write_aside(folder / "report.json") as aside:
         aside.write_text(json.dumps(before | {"evaluation": found.numbers | more}, indent=2) + "\n")
     save_figure(page(found, what), folder / "report.png")
-    print(in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), f"{folder / 'report.json'}, {folder / 'report.png'}", sep="\n")
+    print(in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), sep="\n")
+    print(f"{folder / 'report.json'}, {folder / 'report.png'}")
     return 0
 
 # %% ../nbs/18_cli.ipynb #18-22

@@ -96,7 +96,7 @@ def train_judge(images: Tensor,         # uint8 (n, c, h, w)
                ) -> Judge:              # in eval mode
     "A classifier of these images, on the CPU. ValueError where there are too few images for a batch."
     labels = labels.view(len(images), -1)
-    if len(images) < batch: raise ValueError(f"{len(images)} images are too few to train a judge; at least {batch} are needed.")
+    if len(images) < batch: raise ValueError(f"A judge needs at least {batch} images to learn from, these are {len(images)}.")
     judge = Judge(judge_layers(images.shape[1:], width, features), images.shape[1:], (labels.amax(0) + 1).tolist())
     init_weights(judge, None, seed, part=3)
     opt = torch.optim.AdamW(judge.parameters(), lr=lr, weight_decay=.01)
@@ -158,7 +158,8 @@ def labels_of(bank: Bank,           # all images of a split
              ) -> Tensor:           # int64 (n,) or (n, questions)
     "What a judge of these images has to learn. ValueError where nothing is known of them."
     if bank.name == "faces": return face_labels(len(bank.images), 0 if split == "train" else 10_000_000)
-    if bank.labels is None: raise ValueError(f"{bank.name} has no labels, and a judge learns from labels: take a data set that has some.")
+    if bank.labels is None:
+        raise ValueError(f"{bank.name} has no labels, and a judge learns from labels: take a data set that has some.")
     return bank.labels
 
 # %% ../nbs/12_judges.ipynb #12-35
@@ -168,16 +169,18 @@ def cache_folder(bank: Bank,             # the training images
                  settings: dict,         # of the training
                 ) -> Path:
     "Where this judge is kept: a name that changes with everything that decides it."
-    root = Path(os.environ.get("DCGAN_CACHE") or Path(data_dir or os.environ.get("DCGAN_DATA") or "data").expanduser() / "cache")
+    data = Path(data_dir or os.environ.get("DCGAN_DATA") or "data").expanduser()
+    root = Path(os.environ.get("DCGAN_CACHE") or data / "cache")
     sums = [zlib.crc32(t.contiguous().numpy()) for t in (bank.images, labels)]
     key = json.dumps([1, bank.images.shape, *sums, settings])
     return root / f"judge-{bank.name.split(':')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
+# %% ../nbs/12_judges.ipynb #12-36
 def judge_for(bank: Bank,                   # the training images; its name decides
               data_dir: str | None = None,  # where the cache is; None: $DCGAN_DATA, or else ./data
               epochs: int | None = None,    # times through the images; None: about 120,000 images in all
              ) -> Judge:                    # in eval mode
-    "The shipped judge for digits and mnist; else one trained on the bank, once. ValueError where nothing is known of the images."
+    "The shipped judge for digits and mnist; else one trained on the bank, once. ValueError where there are no labels."
     if bank.name in ("digits", "mnist"): return digit_judge()
     labels = labels_of(bank)
     settings = {"epochs": epochs or max(2, ceil(120_000 / len(bank.images))), "augment": 0. if bank.name == "faces" else 1.}
@@ -187,10 +190,11 @@ def judge_for(bank: Bank,                   # the training images; its name deci
         try: return Judge.from_pretrained(folder).eval()
         except (FileNotFoundError, ValueError): return _make(bank, labels, settings, folder)
 
-# %% ../nbs/12_judges.ipynb #12-36
+# %% ../nbs/12_judges.ipynb #12-37
 def _make(bank, labels, settings, folder) -> Judge:
     "Train the judge and keep it in the folder."
-    print(f"judge of {bank.name}: trained once, on {len(bank.images):,} images, {settings['epochs']} times through; kept in {folder.parent}")
+    print(f"judge of {bank.name}: trained once, on {len(bank.images):,} images, {settings['epochs']} times through; "
+          f"kept in {folder.parent}")
     judge = train_judge(bank.images, labels, **settings)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:

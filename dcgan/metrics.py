@@ -36,7 +36,7 @@ def look(judge: Judge,        # in eval mode
          x: Tensor,           # (n, c, h, w) in [-1, 1]
          batch: int = 250,    # images at a time
         ) -> Look:
-    "Features and class probabilities. ValueError for images out of range, or of a size or channels that the judge does not take."
+    "Features and class probabilities. ValueError for images out of range, or of a shape that the judge does not take."
     features = torch.cat([judge.features(part) for part in check_images(x).split(batch)])
     return Look(features, judge.answers(judge.head(features))[0].softmax(1))
 
@@ -52,13 +52,14 @@ def enough(a: Tensor,   # features (n, d)
           ) -> Tensor:  # the same in float64
     "ValueError if there are too few for a covariance."
     n, d = a.shape
-    if n <= d: raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, and 1,000 are good.")
+    if n <= d: raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, "
+                                "and 1,000 are good.")
     return a.double()
 
 def frechet(a: Tensor,   # features (n, d)
             b: Tensor,   # features (m, d)
            ) -> float:
-    "The Fréchet distance of two Gaussians with the means and covariances of a and b (Heusel et al. 2017). ValueError for too few."
+    "Fréchet distance of the Gaussians with means and covariances of a and b (Heusel et al. 2017). ValueError for too few."
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(Stored(a.shape[1]), input_img_size=(a.shape[1],))
     metric.update(enough(a), real=False)
@@ -94,7 +95,7 @@ def digit_fid(G: Generator,          # whose images
               seed: int = 0,         # decides them
               resize: bool = False,  # make them 28×28 and grey first, if they are not
              ) -> float:
-    "Digit-FID, not Inception FID: Fréchet distance of n samples to the 1,000 held-out digits, in the digit judge's features."
+    "Digit-FID, not Inception FID: Fréchet distance of n samples to the 1,000 held-out digits, in the judge's features."
     judge, held_out = _digits_held_out()
     x = G.sample(n, seed).cpu()
     return frechet(look(judge, fitted(x, judge.in_shape) if resize else x).features, held_out)
@@ -106,7 +107,7 @@ def kernel_distance(a: Tensor,           # features (n, d)
                     size: int = 500,     # images in each; at most n and m
                     seed: int = 0,       # decides the choices; the global generator is left as it was
                    ) -> float:
-    "The squared maximum mean discrepancy with a cubic kernel (Bińkowski et al. 2018); without bias, so real on real is about 0."
+    "Squared maximum mean discrepancy, cubic kernel (Bińkowski et al. 2018); without bias, so real on real is about 0."
     from torchmetrics.image.kid import KernelInceptionDistance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it keeps all features in memory
@@ -123,10 +124,12 @@ def precision_recall(real: Tensor,   # features (n, d)
                      k: int = 3,     # which neighbour a ball reaches to
                     ) -> tuple[float, float]:
     "Shares of the fakes among the real, and of the real among the fakes. ValueError for k images or fewer."
-    if min(len(real), len(fake)) <= k: raise ValueError(f"{min(len(real), len(fake))} samples are too few for their {k}-th neighbours; at least {k + 1} are needed.")
+    if (n := min(len(real), len(fake))) <= k:
+        raise ValueError(f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are needed.")
     def inside(points, centres):
         radius = torch.cat([torch.cdist(part, centres).kthvalue(k + 1).values for part in centres.split(1000)])
-        return torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(1000)]).float().mean().item()
+        found = torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(1000)])
+        return found.float().mean().item()
     return inside(fake, real), inside(real, fake)
 
 # %% ../nbs/12_metrics.ipynb #12-27
@@ -209,7 +212,8 @@ def remake(folder: Path = ASSETS / "judges/digits", # where the judge is kept
               "half_seen_floor": distance(half, bank.images[seen]), "crossfit_floor": distance(half, bank.images[unseen])}
     judge.save_pretrained(folder)
     (folder / "README.md").unlink()  # the hub's, empty
-    (folder / "report.json").write_text(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in report.items()}, indent=2) + "\n")
+    short = {k: round(v, 4) if isinstance(v, float) else v for k, v in report.items()}
+    (folder / "report.json").write_text(json.dumps(short, indent=2) + "\n")
     return report
 
 # %% ../nbs/12_metrics.ipynb #12-55

@@ -38,9 +38,10 @@ def reference_for(data: str,                    # the data set
     train = load(data, image_size=size, channels=channels, data_dir=data_dir)
     judge = judge_for(train, data_dir)
     c, h, w = judge.in_shape
-    if (is_shape := tuple(train.images.shape[1:])) != judge.in_shape:
-        if not resize: raise ValueError(f"The judge of {data} takes {h}×{w} with {c} channel{'s'[:c - 1]}, these are {is_shape[1]}×{is_shape[2]} "
-                                        f"with {is_shape[0]}; ask for resizing (--resize).")
+    has, *sides = train.images.shape[1:]
+    if (has, *sides) != judge.in_shape:
+        if not resize: raise ValueError(f"The judge of {data} takes {h}×{w} with {c} channel{'s'[:c - 1]}, these are "
+                                        f"{sides[0]}×{sides[1]} with {has}; ask for resizing (--resize).")
         train = load(data, image_size=h, channels=c, data_dir=data_dir)
     test = load(data, split="test", image_size=h, channels=c, data_dir=data_dir)
     some = order(len(test.images), 0, 0)[:1000].sort().values
@@ -70,8 +71,8 @@ def quality(seen: Look,  # of generated images, or of training images in their p
     "Precision, recall, coverage, diversity."
     precision, recall = precision_recall(real.features, seen.features[:len(real.features)])
     drawn, varied = coverage(seen.probs), diversity(seen, real)
-    return {"precision": precision, "recall": recall, "classes": drawn.classes, "sure": drawn.sure, "diversity": varied.nanmean().item(),
-            "shares": drawn.shares.tolist(), "diversity_by_class": varied.tolist()}
+    return {"precision": precision, "recall": recall, "classes": drawn.classes, "sure": drawn.sure,
+            "diversity": varied.nanmean().item(), "shares": drawn.shares.tolist(), "diversity_by_class": varied.tolist()}
 
 # %% ../nbs/12_reports.ipynb #12-11
 class Evaluation(NamedTuple):
@@ -97,9 +98,11 @@ def evaluate(G: Generator,               # whose images
     as_many = Look(train.features[some], train.probs[some])
     known = fitted(to_x(bank.images if own is None else own), judge.in_shape)
     found, pairs = find_copies(x, seen[0], known, train if own is None else look(judge, known), to_x(test.images), real)
-    numbers = {"metric": f"{name}, not Inception FID", "samples": n, "held_out": len(test.images), "judge_accuracy": mean_accuracy(judge, test),
-               **distances(seen, as_many.features, real.features), **quality(seen[0], real),
-               **{f"copies_{space}": c.share() for space, c in found.items()}, "copies_expected": .01, "real": quality(as_many, real)}
+    numbers = {"metric": f"{name}, not Inception FID", "samples": n, "held_out": len(test.images),
+               "judge_accuracy": mean_accuracy(judge, test), **distances(seen, as_many.features, real.features),
+               **quality(seen[0], real),
+               **{f"copies_{space}": c.share() for space, c in found.items()}, "copies_expected": .01,
+               "real": quality(as_many, real)}
     if bank.name == "digits": numbers["fid_crossfit_floor_of_2000"] = judge_report()["crossfit_floor"]
     return Evaluation(rounded(numbers), x[:64], found, pairs)
 
@@ -136,14 +139,16 @@ def in_words(e: Evaluation, # any
             ) -> str:
     "The numbers, a line for each question, beside those of real images."
     v, real = e.numbers, e.numbers["real"]
-    crossfit = f"; cross-fitted, 2,000 images: {v['fid_crossfit_floor_of_2000']:.2f}" if "fid_crossfit_floor_of_2000" in v else ""
+    half = v.get("fid_crossfit_floor_of_2000")
+    crossfit = f"; cross-fitted, 2,000 images: {half:.2f}" if half else ""
     over = f" ± {v['fid_seeds_std']:.2f} over {len(v['fid_seeds'])} seeds" if len(v["fid_seeds"]) > 1 else ""
-    def beside(name): return f"{name} {v[name]:.2f} ({real[name]:.2f})"
+    names = "precision", "recall", "classes", "sure", "diversity"
+    beside = ", ".join(f"{name} {v[name]:.2f} ({real[name]:.2f})" for name in names)
     return "\n".join([
         f"{v['metric']}: {v['fid']:.2f}{over} of {v['samples']:,} images, ± {v['fid_bootstrap_std']:.2f} by bootstrap; "
         f"floor {v['fid_floor']:.2f}{crossfit}",
         f"kernel distance: {v['kernel']:.2g}; floor {v['kernel_floor']:.2g}",
-        f"in brackets, real training images: {', '.join(map(beside, ('precision', 'recall', 'classes', 'sure', 'diversity')))}",
+        f"in brackets, real training images: {beside}",
         f"nearer to a training image than 99 % of the {v['held_out']:,} held out: {v['copies_features']:.1%} by features, "
         f"{v['copies_pixels']:.1%} by pixels; without copies about 1 %",
         f"the judge is right on {v['judge_accuracy']:.1%} of the held-out images"])
@@ -157,21 +162,21 @@ def page(e: Evaluation, # any
     figure.suptitle(title)
     (samples, shares), (pairs, near) = figure.subplots(2, 2, width_ratios=[1, 1.15], height_ratios=[1.25, 1])
     show_grid(e.x, 8, "generated, not picked", samples)
-    for values, colour, move, label in (e.numbers["real"]["shares"], REAL, -.2, "real"), (e.numbers["shares"], FAKE, .2, "generated"):
+    both = (e.numbers["real"]["shares"], REAL, -.2, "real"), (e.numbers["shares"], FAKE, .2, "generated")
+    for values, colour, move, label in both:
         shares.bar(torch.arange(len(values)) + move, values, .4, color=colour, label=label)
     shares.set(title="shares of the classes", xlabel="class, by the judge", xticks=range(len(values)))
     shares.legend(fontsize=8, ncols=2, loc="upper center")
     shares.margins(y=.2)
-    generated, known = (part.split(10) for part in e.pairs)
-    rows = torch.cat([part for pair in zip(generated, known) for part in pair])
-    show_grid(rows, min(10, len(e.pairs[0])), "generated, and below it the nearest training image:\nthe twenty closest", pairs)
+    rows = torch.cat([part for pair in zip(*(images.split(10) for images in e.pairs)) for part in pair])
+    show_grid(rows, min(10, len(e.pairs[0])), "the twenty closest; below each, its training image", pairs)
     c = e.copies["features"]
     bins = torch.linspace(0, torch.cat([c.distance, c.usual]).max().item(), 40)
     near.hist(c.usual, bins, density=True, color=REAL, alpha=.6, label="held out")
     near.hist(c.distance, bins, density=True, color=FAKE, alpha=.6, label="generated")
     near.set(title="distance to the nearest training image, in features", yticks=[])
     near.legend(fontsize=8)
-    figure.supxlabel("\n".join(in_words(e).splitlines()), fontsize=8)
+    figure.supxlabel(in_words(e), fontsize=8)
     return figure
 
 # %% ../nbs/12_reports.ipynb #12-20

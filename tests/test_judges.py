@@ -90,7 +90,7 @@ def test_training_learns_and_repeats():
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(ValueError, match="99 images are too few to train a judge; at least 100"):
+    with pytest.raises(ValueError, match="needs at least 100 images to learn from, these are 99"):
         train_judge(*some_bank(n=99)[:2])
 
 
