@@ -35,7 +35,7 @@ def _kind(name, shape, weight, n):
 
 # %% ../nbs/02_guidelines.ipynb #02-09
 class _Recorder(TorchDispatchMode):
-    "Notes every operation that depends on the batch `x`; the result of number `boost` is multiplied by 10,000."
+    "Notes every operation that depends on the batch `x`; the result of number `boost` is scaled up to 10,000."
     def __init__(self, x, boost):
         super().__init__()
         self.n, self.boost, self.ops, self.stack, self.made, self.last = len(x), boost, [], [""], {id(x): (-1, x)}, "the input"
@@ -45,7 +45,7 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         results = [t for t in tree_leaves(out) if isinstance(t, Tensor)] if flows else []
         if results:
-            if self.boost == len(self.ops): results[0].mul_(1e4)
+            if self.boost == len(self.ops): results[0].div_(results[0].abs().max().clamp(1e-30)).mul_(1e4)
             name, reads = func._schema.name.split("::")[1].rstrip("_"), {self.made[id(t)][0] for t in flows}
             args = dict(zip((a.name for a in func._schema.arguments), args)) | (kwargs or {})
             weight, shape = max(rest, key=Tensor.numel, default=None), flows[0].shape
@@ -59,7 +59,7 @@ class _Recorder(TorchDispatchMode):
 # %% ../nbs/02_guidelines.ipynb #02-11
 def watch(net: nn.Module,            # any network
           x: Tensor,                 # a batch of its inputs
-          boost: int | None = None) -> tuple[Tensor, list[Op]]:  # number of the operation whose result is multiplied by 10,000
+          boost: int | None = None) -> tuple[Tensor, list[Op]]:  # number of the operation whose result is scaled up to 10,000
     "Run `net` in training mode; buffers, modes, gradients and random state stay as they were."
     modes, recorder, hooks = {m: m.training for m in net.modules()}, _Recorder(x, boost), []
     def leave(*_): recorder.stack.pop()
@@ -222,7 +222,7 @@ def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
 
 # %% ../nbs/02_guidelines.ipynb #02-52
 def _end(t):
-    "Names and places of G's or D's last activations; its lowest and highest output if its last layer gave 10,000 times more."
+    "Names and places of G's or D's last activations; its lowest and highest output if its last layer gave up to 10,000."
     acts, y = [a for i in t.layers()[2] for a in _activations(t, i)], watch(t.net, t.x, boost=t.layers()[2][-1])[0]
     return [name for name, *_ in acts], ", ".join(place for *_, place in acts), *((0., 0.) if y.is_meta else (y.min().item(), y.max().item()))
 

@@ -234,6 +234,15 @@ def test_a_tanh_that_is_moved_to_0_1_misses_the_range():
     assert finding.where == "G 7" and "reaches 0 to 1" in finding.why
 
 
+def test_a_deep_g_whose_first_images_are_all_but_grey_still_ends_in_tanh():
+    "Without BatchNorm, weights of 0.02 let each layer's numbers fade."
+    layers = [nn.Sequential(nn.ConvTranspose2d(8, 8, 3, 1, 1), nn.ReLU()) for _ in range(8)]
+    net = nn.Sequential(nn.ConvTranspose2d(16, 8, 4), nn.ReLU(), *layers, nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh())
+    for p in net.parameters(): nn.init.normal_(p, 0, .02) if p.ndim > 1 else nn.init.zeros_(p)
+    assert net(torch.randn(8, 16, 1, 1)).abs().max() < 1e-6
+    assert set(broken(net, (16, 1, 1))) == {"batchnorm but at the edges"}
+
+
 def test_nested_blocks_are_named_by_their_path():
     def block(i, o, norm): return nn.ModuleDict({"conv": nn.Conv2d(i, o, 4, 2, 1), "norm": nn.BatchNorm2d(o) if norm else nn.Identity()})
 
