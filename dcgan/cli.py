@@ -132,7 +132,8 @@ def say_end(trainer: Trainer,  # at its end, or stopped
         go_on = " ".join([f"dcgan train {trainer.recipe.name} --run {quote(str(run))} --resume", *given])
         print(f"{done}; stopped and saved. To go on: {go_on}")
         return 130
-    if trainer.verbose: print(f"{done}; open {run}/samples.png, {run}/losses.png, {run}/samples.gif")
+    made = "samples.png", "losses.png", "samples.gif"
+    if trainer.verbose: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if trainer.save_plots else f"{run}/history.csv"))
     return 0
 
 # %% ../nbs/18_cli.ipynb #18-19
@@ -229,20 +230,22 @@ class AuditFlags:
 def network_from(what: str,      # file.py:Class
                 ) -> nn.Module:  # the class, made without arguments
     "A network from the user's own file; ValueError or FileNotFoundError in one sentence where that can't be."
-    path, name = what.rsplit(":", 1)
+    path, _, name = what.rpartition(":") if ".py:" in what else (what, "", "")
     if not Path(path).is_file(): raise FileNotFoundError(f"There is no file {path}.")
+    if not name: raise ValueError(f"Say which class of {path}: {path}:Class.")
     spec = spec_from_file_location(Path(path).stem, path)
-    spec.loader.exec_module(module := module_from_spec(spec))
+    try: spec.loader.exec_module(module := module_from_spec(spec))
+    except Exception as e: raise ValueError(f"{path} can't be run ({type(e).__name__}: {e}); mend it first.") from None
     if not hasattr(module, name): raise ValueError(f"{path} has no {name}.")
     try: return getattr(module, name)()
-    except TypeError as e: raise ValueError(f"{name} can't be made without arguments ({e}); give it defaults.") from None
+    except Exception as e: raise ValueError(f"{name} can't be made without arguments ({e}); give it defaults.") from None
 
 # %% ../nbs/18_cli.ipynb #18-23
 def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: one is broken
     "Hold networks against the guidelines: a recipe's pair, or a class in a file, named as file.py:Class."
     what = word(argv, "recipe")
     flags = parse(argv, AuditFlags(), "audit RECIPE | file.py:Class")
-    if ".py:" in what: nets, shape = network_from(what), flags.input_shape
+    if ".py:" in what or what.endswith(".py"): nets, shape = network_from(what), flags.input_shape
     else:
         recipe = RECIPES[known("recipe", what, RECIPES)]
         nets, shape = recipe.networks(), ((recipe.z_dim,), recipe.x_shape)

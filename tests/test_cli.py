@@ -339,8 +339,11 @@ def test_audit_of_a_class_in_a_file(here, capsys):
 
 @pytest.mark.parametrize("what, said", [
     ("digit", ["'digit'", "'digits'"]), ("none.py:Net", ["no file none.py"]), ("mine.py:Nott", ["no Nott"]),
-    ("mine.py:Wide", ["without arguments", "width"])])
+    ("mine.py:Wide", ["without arguments", "width"]), ("mine.py", ["which class", "mine.py:Class"]),
+    ("broken.py:Net", ["broken.py can't be run", "no_such_module"]), ("syntax.py:Net", ["syntax.py can't be run", "SyntaxError"])])
 def test_audit_of_what_is_no_network_is_refused(here, capsys, what, said):
     (here / "mine.py").write_text(NETS)
+    (here / "broken.py").write_text("import no_such_module")
+    (here / "syntax.py").write_text("def f(:")
     sys.dont_write_bytecode = True
     refused(["audit", what], said, capsys)
