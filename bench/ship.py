@@ -36,6 +36,7 @@ def ship(run: Path, name: str) -> Path:
         raise ValueError(f"{run} has weights of {size:,} bytes in half precision; at most {LIMIT:,} are shipped.")
     folder.mkdir(exist_ok=True)
     save_generator(G, folder)
+    (folder / "README.md").unlink()  # the hub's card
     for file in "recipe.json", "history.csv", "report.json": shutil.copy(run / file, folder / file)
     film(run, folder / "film.png")
     return folder

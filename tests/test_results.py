@@ -1,0 +1,50 @@
+"The shipped runs: whole, small, and what their papers say they are."
+import csv
+import json
+import sys
+
+import pytest
+import torch
+from dcgan.networks import ASSETS, Generator, shipped
+from dcgan.recipes import command, from_json
+from dcgan.training import Trainer
+from notebooks import ROOT
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(ROOT / "bench"))
+import ship  # noqa: E402
+
+
+def test_there_are_some():
+    assert {"digits", "faces", "house_numbers", "mnist28", "mnist64"} <= set(shipped())
+    assert sum(f.stat().st_size for name in shipped() for f in (ASSETS / name).rglob("*")) < 20_000_000
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_run_is_whole(name):
+    folder = ASSETS / name
+    recipe, report = from_json((folder / "recipe.json").read_bytes()), json.loads((folder / "report.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    assert (folder / "model.safetensors").stat().st_size < 8_100_000
+    assert all(t.dtype == torch.half for t in weights.values() if t.is_floating_point())
+    G = Generator.from_pretrained(name)
+    assert G.table == recipe.g_table and (G.z_dim, G.z_law) == (recipe.z_dim, recipe.z_law)
+    x = G.sample(5)
+    assert x.dtype == torch.float and x.shape[1:] == recipe.x_shape and x.abs().max() <= 1 and x.std(0).mean() > 0.1
+    assert report["command"] == command(recipe) and report["images"] > 0 and report["machine"]
+    with open(folder / "history.csv", newline="") as f: rows = list(csv.DictReader(f))
+    assert int(rows[-1]["step"]) == report["steps"]
+    assert len((folder / "film.txt").read_text().split()) == 6
+
+
+def test_shipping_a_run(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(ship, "ASSETS", tmp_path)
+    trainer = Trainer(tiny.replace(sample_every=1), tmp_path / "run", device="cpu", precision="fp32", verbose=0).train()
+    folder = ship.ship(tmp_path / "run", "little")
+    assert {f.name for f in folder.iterdir()} == {"config.json", "model.safetensors", "recipe.json", "history.csv", "report.json", "film.png", "film.txt"}
+    assert (folder / "film.txt").read_text().split()[0] == "0" and (folder / "film.txt").read_text().split()[-1] == "16"
+    a, b = trainer.best_G.sample(8, seed=3), Generator.from_pretrained(folder).sample(8, seed=3)
+    assert not torch.equal(a, b) and (a - b).abs().max() < 0.02  # half precision
+    monkeypatch.setattr(ship, "LIMIT", 100)
+    with pytest.raises(ValueError, match="at most 100"): ship.ship(tmp_path / "run", "too-large")
+    assert not (tmp_path / "too-large").exists()
