@@ -72,7 +72,7 @@ clean-notebooks: setup
 	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)
 
 headers readme export: setup
-	@$(BIN)/python nbs/_sync.py $@
+	@$(BIN)/python nbs/_sync.py $(filter-out export,$@)
 
 lesson: setup
 	@test -n "$(N)" || { echo "Which lesson? For example: make lesson N=03_shapes" >&2; exit 2; }
