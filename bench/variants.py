@@ -68,7 +68,7 @@ def unchanged(rows: Rows, in_shape: tuple) -> Rows: return rows
 class Mixed(Trainer):
     "D sees real images and fakes in one batch, so that BatchNorm's statistics are those of the mixture."
     def train_discriminator(self, x):
-        r, o, self.n = self.recipe, self.options(), len(x)
+        r, o, self.n = self.recipe, self.options(self.learn_d), len(x)
         x = x.to(self.device, memory_format=torch.channels_last)
         with o["autocast"]:
             with torch.no_grad(): fake = self.G(self.noise(0))
@@ -76,14 +76,14 @@ class Mixed(Trainer):
         loss = d_loss(real, fake, r.real_label, r.fake_label, r.d_reduction)
         self.opt_d.zero_grad(set_to_none=True)
         o["backward"](loss)
-        self.opt_d.step()
+        o["step"](self.opt_d)
         self.d_stats = loss.detach(), belief(real), belief(fake)
 
 
 class Saturating(Trainer):
     "G goes down log(1 - D(G(z))), as the minimax game says."
     def train_generator(self):
-        self.g_stats = g_step(self.bare(self.D), self.G, self.opt_g, self.noise(1), g_loss_saturating, **self.options())
+        self.g_stats = g_step(self.bare(self.D), self.G, self.opt_g, self.noise(1), g_loss_saturating, **self.options(self.learn_g))
         if self.G_ema is not None: self.G_ema.update_parameters(self.bare(self.G))
 
 

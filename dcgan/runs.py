@@ -30,6 +30,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .networks import Generator
 from .plots import save_gif, write_aside
+from .processes import synchronised
 from .recipes import Recipe, differences, from_json, to_json
 from .sources import Bank
 from .steps import warmed_average
@@ -90,9 +91,8 @@ class Run:
     def __init__(self,
                  recipe: Recipe, # what is run
                  accelerator):   # accelerate.Accelerator: device and processes
-        self.recipe, self.accelerator, self.device = recipe, accelerator, accelerator.device
-        self.step = 0
-        G, D = (net.to(self.device, memory_format=torch.channels_last) for net in recipe.networks())
+        self.recipe, self.accelerator, self.device, self.step = recipe, accelerator, accelerator.device, 0
+        G, D = (synchronised(net, accelerator).to(self.device, memory_format=torch.channels_last) for net in recipe.networks())
         average = recipe.ema and warmed_average(recipe.ema)
         self.G_ema = AveragedModel(G, multi_avg_fn=average, use_buffers=True) if average else None
         adam = partial(torch.optim.Adam, betas=(recipe.beta1, recipe.beta2), fused=self.device.type in ("cpu", "cuda"))

@@ -21,10 +21,11 @@ import pytest
 import torch
 from dcgan.cli import main
 from dcgan.data import Batches
+from dcgan.devices import has_bf16, pick_precision
 from dcgan.networks import Generator, latent
 from dcgan.recipes import RECIPES, from_json
 from dcgan.sources import Bank, load
-from dcgan.training import Trainer, decayed, has_bf16, pick_precision
+from dcgan.training import Trainer, decayed
 from torch import nn
 
 TIMES = "seconds", "images_per_s"
