@@ -42,7 +42,10 @@ class TrainFlags:
     run: Path | None = None       # folder of the run; None: runs/NAME-001, the first number that is free
     resume: bool = False          # go on with the run in that folder
     device: str = "auto"          # auto, cpu, cuda, cuda:1 or mps
-    precision: str = "auto"       # auto (bf16 where the device has it in hardware), fp32 or bf16
+    precision: str = "auto"       # auto (what the device is fast in), fp32, bf16 or fp16
+    threads: int | None = None    # that share an operation on a CPU; None: as torch has them
+    products: bool | None = None  # convolutions as matrix products; None: where that pays
+    compile: str = "none"         # a backend of torch.compile for both networks, such as inductor
     verbose: int = 1              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
     save_plots: bool = True       # write pictures, curves and animations
     data_dir: Path | None = None  # where downloaded data are; None: $DCGAN_DATA, else data
@@ -106,7 +109,8 @@ def train(argv: list[str]) -> int:
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
     run = flags.run or next_run(recipe.name)
     trainer = Trainer(as_recipe(flags.recipe), run, device=flags.device, precision=flags.precision, verbose=flags.verbose,
-                      save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir)
+                      save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir, threads=flags.threads,
+                      products=flags.products, compile=flags.compile)
     if flags.evaluate_every: trainer.callbacks = [measuring(trainer.recipe, flags)]
     return say_end(trainer.train(), flags)
 
@@ -133,7 +137,7 @@ def say_end(trainer: Trainer,  # at its end, or stopped
         print(f"{done}; stopped and saved. To go on: {go_on}")
         return 130
     made = "samples.png", "losses.png", "samples.gif"
-    if trainer.verbose: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if trainer.save_plots else f"{run}/history.csv"))
+    if trainer.verbose and trainer.accelerator.is_main_process: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if trainer.save_plots else f"{run}/history.csv"))
     return 0
 
 # %% ../nbs/18_cli.ipynb #18-19
@@ -264,15 +268,17 @@ def usage() -> str:
     return "\n".join(["Deep convolutional GANs from the command line; --help after a command lists its flags.", *lines])
 
 def main(argv: list[str] | None = None, # the words after `dcgan`; None: those of this process
-        ) -> int:                       # exit status: 0; 2 for a user's mistake, said in a sentence; 130 after Ctrl-C
+        ) -> int:                       # exit status: 0; 2 for a user's mistake, 1 for a lost process, said in a sentence; 130 after Ctrl-C
     "The `dcgan` command."
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
+    status = 2
     try: return COMMANDS[known("command", argv[0], COMMANDS)](argv[1:])
+    except ConnectionError as e: message, status = str(e), 1
     except OSError as e: message = f"{e.filename}: {e.strerror}." if e.filename and e.strerror else e.strerror or str(e)
     except (ValueError, FloatingPointError) as e: message = str(e)
     except KeyboardInterrupt: return 130
     print(f"dcgan: {message}" + ("" if message.endswith((".", "?")) else "."), file=sys.stderr)
-    return 2
+    return status

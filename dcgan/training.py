@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/10_training.ipynb #10-04
-from .devices import Learner, autocast_for, keep_memory, pick_precision, products_pay, resident, set_threads
+from .devices import Learner, autocast_for, keep_memory, pick_precision, products_pay, resident
 from .networks import latent
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_grid, write_aside
 from .processes import accelerator_for, agreed, asked_to_stop, same_everywhere, stop_together, together
@@ -42,11 +42,11 @@ def describe(run: "Trainer", # about to train
              verbose: int,   # 0 to 3
             ) -> str:
     "What is about to be trained: 1 the architecture, 2 also the optimisers, 3 also every parameter's size."
-    r, parts = run.recipe, []
+    r, parts, several = run.recipe, [], run.accelerator.num_processes
     if verbose >= 1:
         parts += [f"G: z → x\n{r.g_table}", f"D: x → logit\n{r.d_table}",
                   f"{len(run.bank.images):,} images of {run.bank.name}, {len(run.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs; "
-                  f"{run.device}, {run.precision}, {torch.get_num_threads()} threads"]
+                  f"{run.device}, {run.precision}, {torch.get_num_threads()} threads" + f" in each of {several} processes" * (several > 1)]
         parts += [note for note in (run.bank.note, run.batches.note, run.note) if note]
     if verbose >= 2: parts += [f"{name}: {getattr(run, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3: parts += [f"{net}.{k}: {tuple(p.shape)}, {p.numel():,}" for net in "GD" for k, p in run.bare(getattr(run, net)).named_parameters()]
@@ -120,7 +120,7 @@ def go_on(run: "Trainer") -> None: # with its state loaded
 def animate(run: "Trainer") -> None: # at its end
     "samples.gif, losses.gif, real_and_fake.png."
     if not (run.writes and run.save_plots and run.history.rows): return
-    animate_folder(run.run_dir / "samples", run.run_dir / "samples.gif")
+    if any((run.run_dir / "samples").iterdir()): animate_folder(run.run_dir / "samples", run.run_dir / "samples.gif")
     animate_curves(run.history.rows, run.run_dir / "losses.gif")
     x = to_x(run.bank.images[order(len(run.bank.images), run.recipe.seed, 0)[:64]])
     save_figure(real_and_fake(x, run.best_G.sample(64, seed=run.recipe.seed)), run.run_dir / "real_and_fake.png")
@@ -129,7 +129,7 @@ def report(run: "Trainer") -> dict: # at its end, or where it was stopped
     "What was done, by what, how fast; also written as report.json."
     seconds, seen = sum(row["seconds"] for row in run.history.rows), run.images_seen
     said = {"command": command(run.recipe), "date": datetime.now().isoformat(timespec="seconds"), "machine": machine(),
-            "device": str(run.device), "precision": run.precision, "torch": torch.__version__, "data": run.bank.name,
+            "device": str(run.device), "processes": run.accelerator.num_processes, "precision": run.precision, "torch": torch.__version__, "data": run.bank.name,
             "steps": run.step, "images": seen, "seconds": round(seconds, 1), "images_per_s": round(seen / seconds) if seconds else 0}
     if run.writes:
         with write_aside(run.run_dir / "report.json") as aside: aside.write_text(json.dumps(said, indent=2) + "\n")
@@ -175,7 +175,8 @@ class Players(Run):
                ) -> dict:
         "What a step is given: the shift that real and fake share in this step, precision, backward, step."
         r = self.recipe
-        augment = partial(shift, pixels=r.shift, seed=r.seed, step=self.step) if r.shift else as_is
+        first = self.batches.rank * self.n  # this process's place in the whole batch
+        augment = partial(shift, pixels=r.shift, seed=r.seed, step=self.step, first=first) if r.shift else as_is
         return {"augment": augment, "autocast": self.autocast, "backward": learner.backward, "step": learner.step}
 
     def train_discriminator(self,
@@ -216,8 +217,7 @@ class Trainer(Players):
                  compile: str = "none",              # a backend of torch.compile for both networks: "inductor", "cudagraphs", …
                  threads: int | None = None):        # that share an operation on a CPU; none: as torch has them
         if verbose not in range(4): raise ValueError(f"verbose is {verbose!r}; it must be 0, 1, 2 or 3.")
-        set_threads(threads)
-        accelerator = accelerator_for(device)
+        accelerator = accelerator_for(device, threads)
         same_everywhere(accelerator, recipe)
         folder = None if run_dir is None else Path(run_dir)
         self.run_dir, (state, self.note) = agreed(accelerator, lambda: (folder, check_run(recipe, folder, resume)))
@@ -284,6 +284,7 @@ class Trainer(Players):
     def close(self) -> "Trainer":
         "Stopped: a checkpoint where we are. Finished: the animations. Either way the report."
         with writing(self.run_dir):
-            save(self) if self.stopped else animate(self)
+            (save if self.stopped else animate)(self)
             report(self)
+        self.accelerator.wait_for_everyone()
         return self

@@ -94,7 +94,7 @@ REFUSED = [  # the words, and what the sentence must hold
     ("train mnist28 --data-dir nowhere", ["mnist is not in nowhere", "train-images-idx3-ubyte"]),
     ("train digits --device tpu", ["'tpu'", "cuda"]),
     ("train digits --device cuda:99", ["'cuda:99'", "not on this machine"]),
-    ("train digits --precision fp16", ["'fp16'", "'bf16'"]),
+    ("train digits --precision fp61", ["'fp61'", "'fp16'"]),
     ("train digits --verbose 4", ["verbose is 4"]),
     ("train digits --resume", ["--run"]),
     ("train digits --resume --run nowhere", ["nowhere", "recipe.json"]),

@@ -1,0 +1,141 @@
+"Two processes, one run, started by torchrun as a user would: the same steps as one, one writer, one end."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from dcgan.processes import agreed, asked_to_stop, stop_together, synchronised, together
+from dcgan.runs import find_checkpoint
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+FLAGS = "digits --filters 4 --images 256 --batch-size 32 --log-every 4 --device cpu --precision fp32 --no-save-plots".split()
+ALONE = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")} | {"OMP_NUM_THREADS": "1"}
+
+TEN_STEPS = """
+import sys, torch
+from dcgan.recipes import NETS, RECIPES
+from dcgan.training import Trainer
+torch.set_num_threads(1)
+bare = lambda table: lambda *a: tuple(row._replace(norm=False, bias=True) for row in table(*a))
+NETS["bare"] = tuple(bare(table) for table in NETS["digits"])
+norm = sys.argv[2] == "norm"
+recipe = RECIPES["digits"].replace(net="digits" if norm else "bare", filters=4, images=320, batch_size=32, epochs=1, ema=None, shift=1, init_std=0.1)
+run = Trainer(recipe, device="cpu", precision="fp32", verbose=0)
+sgd = [torch.optim.SGD(run.bare(net).parameters(), lr=0.05) for net in (run.G, run.D)]
+run.opt_g, run.opt_d = run.accelerator.prepare(*sgd)
+run.equip("fp32", False, "none")
+run.train()
+if run.accelerator.is_main_process:
+    torch.save({"world": run.accelerator.num_processes, "rows": [[r["loss_d"], r["loss_g"]] for r in run.history.rows],
+                "weights": torch.cat([p.detach().flatten() for net in (run.G, run.D) for p in run.bare(net).parameters()])}, sys.argv[1])
+"""
+
+
+def ten_steps(tmp_path, launcher, norm):
+    script, out = tmp_path / "ten_steps.py", tmp_path / f"{len(launcher)}.pt"
+    script.write_text(TEN_STEPS)
+    done = subprocess.run([*launcher, script, out, norm], env=ALONE, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return torch.load(out, weights_only=True)
+
+
+def test_ten_steps_of_two_are_those_of_one(tmp_path):
+    "No BatchNorm, plain SGD, the same global batch: to 1e-5, with the shift that is drawn for the whole batch."
+    one, two = ten_steps(tmp_path, [sys.executable], "bare"), ten_steps(tmp_path, TORCHRUN, "bare")
+    assert (one["world"], two["world"]) == (1, 2)
+    assert (one["weights"] - two["weights"]).abs().max() < 1e-5
+    assert torch.tensor(one["rows"]).allclose(torch.tensor(two["rows"]), atol=1e-5), "the history is the mean over both"
+
+
+def test_with_batchnorm_two_differ_from_one_by_its_statistics(tmp_path):
+    one, two = ten_steps(tmp_path, [sys.executable], "norm"), ten_steps(tmp_path, TORCHRUN, "norm")
+    off = (one["weights"] - two["weights"]).abs().max()
+    assert 1e-5 < off < 0.1
+
+
+def dcgan(*words, launcher=TORCHRUN, **options):
+    return subprocess.Popen([*launcher, "-m", *(["--"] if launcher is TORCHRUN else []), "dcgan", "train", *words], env=ALONE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def workers(parent):
+    "The processes that torchrun started, by rank."
+    found = {}
+    for pid in os.listdir("/proc"):
+        try:
+            if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) != parent: continue
+            env = dict(v.split("=", 1) for v in open(f"/proc/{pid}/environ").read().split("\0") if "=" in v)
+            if "RANK" in env: found[int(env["RANK"])] = int(pid)
+        except (OSError, ValueError): pass
+    return found
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="finds the processes in /proc, as Linux has it")
+def test_one_run_folder_and_an_end_for_all(tmp_path):
+    "One folder, written by one; one process killed ends both with a sentence; what is left goes on alone."
+    run = tmp_path / "run"
+    launched = dcgan(*FLAGS, "--epochs", "4000", "--save-every", "1", "--run", str(run))
+    deadline = time.time() + 120
+    while not (run / "checkpoint-previous.pt").exists() and time.time() < deadline and launched.poll() is None: time.sleep(0.2)
+    ranks = workers(launched.pid)
+    assert sorted(ranks) == [0, 1], "two processes"
+    os.kill(ranks[1], signal.SIGKILL)
+    out, err = launched.communicate(timeout=90)
+    assert launched.returncode != 0 and "in each of 2 processes" in out
+    assert "dcgan: Another process of this run has ended" in err and "--resume" in err
+    state, note = find_checkpoint(run)
+    assert not note and not [p for p in run.rglob(".*")] and state["step"] % 8 == 0
+    epochs = state["step"] // 8 + 1
+    alone = dcgan("digits", "--run", str(run), "--resume", "--epochs", str(epochs), "--device", "cpu", launcher=[sys.executable])
+    out, err = alone.communicate(timeout=120)
+    assert alone.returncode == 0, err
+    assert json.loads((run / "report.json").read_text())["processes"] == 1
+    assert find_checkpoint(run)[0]["step"] == 8 * epochs
+
+
+def test_other_flags_on_one_process_are_noticed(tmp_path):
+    command = f"{sys.executable} -m dcgan train {' '.join(FLAGS)} --epochs 1 --seed $RANK --run {tmp_path}/run"
+    done = subprocess.run([*TORCHRUN, "--no-python", "bash", "-c", command], env=ALONE, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and not (tmp_path / "run").exists()
+    assert "Process 1 was started with another recipe than process 0 (seed: 0 → 1)" in done.stderr
+
+
+def test_a_batch_that_can_not_be_shared(tmp_path):
+    done = subprocess.run([*TORCHRUN, "-m", "--", "dcgan", "train", *FLAGS, "--batch-size", "33", "--run", tmp_path / "run"],
+                          env=ALONE, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "batch_size=33 for 2 processes, expected a multiple of 2" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+class Fake:
+    "An accelerator, as far as these functions look."
+    def __init__(self, processes, device="cpu"): self.num_processes, self.device, self.is_main_process = processes, torch.device(device), True
+
+
+def test_an_error_of_the_main_process_is_raised():
+    def fails(): raise FileExistsError("runs/x exists.")
+    assert agreed(Fake(1), lambda: 7) == 7
+    with pytest.raises(FileExistsError, match="runs/x exists"): agreed(Fake(1), fails)
+
+
+def test_lost_connections_become_a_sentence_and_other_errors_stay():
+    with pytest.raises(ConnectionError, match="go on with --resume"), together(Fake(2)): raise RuntimeError("[gloo] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="mat1"), together(Fake(2)): raise RuntimeError("mat1 and mat2")
+    with pytest.raises(ConnectionError, match="Another process"), together(Fake(2)): os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(RuntimeError, match="gloo"), together(Fake(1)): raise RuntimeError("gloo")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ctrl_c_with_others_waits_for_a_common_step():
+    with asked_to_stop() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop_together(Fake(1), asked, 3) and not stop_together(Fake(2), asked, 3)
+
+
+def test_batchnorm_is_synchronised_on_gpus_only():
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    assert synchronised(net, Fake(2)) is net and synchronised(net, Fake(1, "cuda")) is net
+    assert isinstance(synchronised(net, Fake(2, "cuda"))[0], torch.nn.SyncBatchNorm)
