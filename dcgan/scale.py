@@ -79,8 +79,8 @@ def too_large(recipe: Recipe,          # whose batch did not fit
               precision: str = "fp32", # "fp32", "bf16" or "fp16"
              ) -> str:                 # a sentence
     "What to say when memory runs out."
-    return (f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f} MiB; "
-            f"by estimate {fitting_batch(recipe, free_bytes, precision)} would: use a smaller --batch-size.")
+    fits = max(2, min(fitting_batch(recipe, free_bytes, precision), recipe.batch_size // 2))  # the estimate is from below
+    return f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f} MiB; {fits} might: use a smaller --batch-size."
 
 # %% ../nbs/17_scale.ipynb #17-20
 WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"} if "fork" in multiprocessing.get_all_start_methods() else {}
@@ -200,28 +200,29 @@ class Race(NamedTuple):
 def race(recipe: Recipe,           # what both train
          images: Tensor,           # uint8 (n, c, h, w), the same for both
          rounds: int = 5,          # turns of each, from 1
-         seconds: float = 4.,      # of a turn
+         seconds: float = 60.,     # of the whole race, the warm-up (as long as a round) among them
          precision: str = "auto",  # of ours; the textbook's is fp32
          device: str = "auto",     # of both
         ) -> Race:
     "Let the textbook's loop and ours take turns. ValueError for no rounds or no time."
     if rounds < 1: raise ValueError(f"rounds is {rounds}; it must be a whole number from 1.")
     if not 0 < seconds < 1e6: raise ValueError(f"seconds is {seconds}; it must be above 0.")
-    recipe = recipe.replace(epochs=10**6)
+    recipe, turn = recipe.replace(epochs=10**6), seconds / (2 * rounds + 2)
     images = images[:len(images) - (len(images) % recipe.batch_size == 1)]  # BatchNorm can't take one image
     trainer, laps = Trainer(recipe, None, Bank(images, None, recipe.data), device, precision, verbose=0), []
     with open(os.devnull, "w") as nowhere:
         runs = [textbook(recipe, images, recipe.epochs, trainer.device, nowhere), ours(trainer)]
         try:
-            for run in runs: rate(run, min(seconds, 2), trainer.device)  # the first steps warm up
-            for turn in range(rounds):
-                way = -1 if turn % 2 else 1  # who begins
-                laps.append(Lap(*[rate(run, seconds, trainer.device) for run in runs[::way]][::way]))
+            for run in runs: rate(run, turn, trainer.device)  # the first steps warm up
+            for way in ((1, -1) * rounds)[:rounds]:           # who begins
+                laps.append(Lap(*[rate(run, turn, trainer.device) for run in runs[::way]][::way]))
+        except torch.cuda.OutOfMemoryError:
+            raise ValueError(too_large(recipe, torch.cuda.mem_get_info(trainer.device)[1], trainer.precision)) from None
         finally:
             for run in runs: run.close()  # ends the workers
     return Race(laps, trainer.device, trainer.precision)
 
-# %% ../nbs/17_scale.ipynb #17-33
+# %% ../nbs/17_scale.ipynb #17-35
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def peak(dtype: torch.dtype = torch.float32,  # of the matrices
@@ -251,14 +252,15 @@ def peak_memory(device: str | torch.device = "cpu", # of which the memory is ask
     from resource import RUSAGE_SELF, getrusage
     return getrusage(RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
-# %% ../nbs/17_scale.ipynb #17-36
+# %% ../nbs/17_scale.ipynb #17-38
 def standings(recipe: Recipe,     # that was raced
               found: Race,        # over
-              limit: float,       # from `peak`, in its precision, GFLOP/s
+              limit: float = 0.,  # from `peak`, in its precision, GFLOP/s; 0: measure it now
              ) -> str:            # a table and what it means
     "A race, its cost on paper, and the shares of the peak, as text."
+    limit = limit or peak(DTYPES[found.precision], found.device)
     c, (least, most) = cost(recipe), found.spread
-    lines = ["| loop | images/s | least to most | share of the peak |", "|---|---|---|---|"]
+    lines = [f"| {recipe.name} | images/s | least to most | share of the peak |", "|---|---|---|---|"]
     for name in Lap._fields:
         rates = [getattr(lap, name) for lap in found.laps]
         lines.append(f"| {name} | {median(rates):,.1f} | {min(rates):,.1f} to {max(rates):,.1f} | {c.flops * median(rates) / 1e9 / limit:.1%} |")
@@ -268,7 +270,7 @@ def standings(recipe: Recipe,     # that was raced
         f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, batch {recipe.batch_size}; {found.device}, "
         f"ours in {found.precision}, the textbook's in fp32; peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}"])
 
-# %% ../nbs/17_scale.ipynb #17-41
+# %% ../nbs/17_scale.ipynb #17-45
 CARDS = {"T4": ("fp16", 65, 1), "A100": ("bf16", 312, 1), "H100": ("bf16", 989, 1), "8 × H100": ("bf16", 989, 8)}  # precision, dense TFLOP/s of one as stated by its maker, how many
 
 class Estimate(NamedTuple):
