@@ -63,6 +63,7 @@ def memory(recipe: Recipe,          # any
     weights = 16 * params + (4 * c.g_params if recipe.ema else 0) + (2 * params if width == 2 else 0)
     return weights + batch * (c.kept + 2 * c.widest) * width
 
+# %% ../nbs/17_scale.ipynb #17-17
 def fitting_batch(recipe: Recipe,          # any
                   free_bytes: float,       # what the device has left
                   precision: str = "fp32", # "fp32", "bf16" or "fp16"
@@ -82,7 +83,7 @@ def too_large(recipe: Recipe,          # whose batch did not fit
     fits = max(2, min(fitting_batch(recipe, free_bytes, precision), recipe.batch_size // 2))  # the estimate is from below
     return f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f} MiB; {fits} might: use a smaller --batch-size."
 
-# %% ../nbs/17_scale.ipynb #17-20
+# %% ../nbs/17_scale.ipynb #17-22
 WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"} if "fork" in multiprocessing.get_all_start_methods() else {}
 
 class Pictures(Dataset):
@@ -97,7 +98,6 @@ class Pictures(Dataset):
     def __len__(self): return len(self.images)
     def __getitem__(self, i): return self.transform(self.images[i])
 
-# %% ../nbs/17_scale.ipynb #17-21
 def textbook(recipe: Recipe,   # networks, batch size, rates, labels
              images: Tensor,   # uint8 (n, c, h, w)
              epochs: int,      # times through the images
@@ -117,7 +117,7 @@ def textbook(recipe: Recipe,   # networks, batch size, rates, labels
             print(f"[{epoch}/{epochs}][{i}/{len(loader)}] {said}", file=file)
             yield len(data)
 
-# %% ../nbs/17_scale.ipynb #17-22
+# %% ../nbs/17_scale.ipynb #17-23
 def textbook_step(recipe, netG, netD, criterion, optimizerG, optimizerD, data) -> str:
     "The body of the copied loop, its order and its names kept."
     netD.zero_grad()
@@ -143,7 +143,7 @@ def textbook_step(recipe, netG, netD, criterion, optimizerG, optimizerD, data) -
     return (f"Loss_D: {(errD_real + errD_fake).item():.4f} Loss_G: {errG.item():.4f} "
             f"D(x): {D_x:.4f} D(G(z)): {D_G_z1:.4f} / {D_G_z2:.4f}")
 
-# %% ../nbs/17_scale.ipynb #17-25
+# %% ../nbs/17_scale.ipynb #17-26
 def ours(trainer: Trainer, # just made
         ) -> Iterator[int]:
     "The trainer's own loop; after each step, the number of real images that it saw."
@@ -157,6 +157,7 @@ def ours(trainer: Trainer, # just made
             trainer.after_step(bar, epoch)
             yield len(x)
 
+# %% ../nbs/17_scale.ipynb #17-28
 def settle(device: torch.device, # where work may still be going on
           ) -> None:
     "Wait until the device has done what it was given."
@@ -172,7 +173,7 @@ def rate(run: Iterator[int],   # gives a number of images after each step
     settle(device)
     return seen / (perf_counter() - start)
 
-# %% ../nbs/17_scale.ipynb #17-26
+# %% ../nbs/17_scale.ipynb #17-29
 class Lap(NamedTuple):
     "One round of a race."
     textbook: float  # images/s of the copied loop
@@ -196,7 +197,6 @@ class Race(NamedTuple):
     @property
     def spread(self) -> tuple[float, float]: return min(lap.ratio for lap in self.laps), max(lap.ratio for lap in self.laps)
 
-# %% ../nbs/17_scale.ipynb #17-27
 def race(recipe: Recipe,           # what both train
          images: Tensor,           # uint8 (n, c, h, w), the same for both
          rounds: int = 5,          # turns of each, from 1
@@ -222,7 +222,7 @@ def race(recipe: Recipe,           # what both train
             for run in runs: run.close()  # ends the workers
     return Race(laps, trainer.device, trainer.precision)
 
-# %% ../nbs/17_scale.ipynb #17-35
+# %% ../nbs/17_scale.ipynb #17-37
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def peak(dtype: torch.dtype = torch.float32,  # of the matrices
@@ -243,6 +243,7 @@ def peak(dtype: torch.dtype = torch.float32,  # of the matrices
             if repeat: best = max(best, (10 if gpu else 1) * 2 * n**3 / (perf_counter() - start))  # the first warms up
     return best / 1e9
 
+# %% ../nbs/17_scale.ipynb #17-39
 def peak_memory(device: str | torch.device = "cpu", # of which the memory is asked
                ) -> float:                          # MiB
     "The most that this process has held: resident on a CPU, allocated on a GPU."
@@ -252,7 +253,7 @@ def peak_memory(device: str | torch.device = "cpu", # of which the memory is ask
     from resource import RUSAGE_SELF, getrusage
     return getrusage(RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
-# %% ../nbs/17_scale.ipynb #17-38
+# %% ../nbs/17_scale.ipynb #17-42
 def standings(recipe: Recipe,     # that was raced
               found: Race,        # over
               limit: float = 0.,  # from `peak`, in its precision, GFLOP/s; 0: measure it now
@@ -270,7 +271,7 @@ def standings(recipe: Recipe,     # that was raced
         f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, batch {recipe.batch_size}; {found.device}, "
         f"ours in {found.precision}, the textbook's in fp32; peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}"])
 
-# %% ../nbs/17_scale.ipynb #17-45
+# %% ../nbs/17_scale.ipynb #17-49
 CARDS = {"T4": ("fp16", 65, 1), "A100": ("bf16", 312, 1), "H100": ("bf16", 989, 1), "8 × H100": ("bf16", 989, 8)}  # precision, dense TFLOP/s of one as stated by its maker, how many
 
 class Estimate(NamedTuple):
