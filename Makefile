@@ -11,7 +11,7 @@ LESSON_ENV = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(shell expr \( $(CORES) + $(JO
 	TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYDEVD_DISABLE_FILE_VALIDATION=1
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval pytest lab execute clean-notebooks export headers readme lesson judge ablations
+.PHONY: help setup train test check nbval pytest lab execute clean-notebooks export headers readme lesson judge ablations bench
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -24,6 +24,7 @@ help:
 	@echo "make export                     write dcgan/, links and README.md from the notebooks"
 	@echo "make headers | readme           the last two of these alone"
 	@echo "make ablations                  train the default with one guideline undone at a time: hours; goes on where it stopped"
+	@echo "make bench [ARGS='--nets r1']   race our loop against the textbook's on six networks: minutes on a quiet machine; adds rows to bench/train.csv"
 	@echo "make judge                      train the digits' judge anew, about two minutes; rewrites dcgan/assets/judges/digits"
 	@echo "make setup [PYTHON=python3.12]  make or refresh .venv; all of the above do it first"
 
@@ -81,6 +82,9 @@ lesson: setup
 
 ablations: setup
 	@$(BIN)/python bench/ablations.py train --workers $(JOBS)
+
+bench: setup
+	@$(BIN)/python bench/train.py $(ARGS)
 
 judge: setup
 	@$(BIN)/python -c "from dcgan.metrics import remake; [print(f'{k}: {v}') for k, v in remake().items()]"

@@ -54,11 +54,11 @@ def steps(contender: Contender) -> Iterator[int]:
     "Train without end; after each step, the number of images that it saw."
     from dcgan.sources import load
     from dcgan.training import Trainer
-    from textbook import textbook
+    from dcgan.scale import textbook
     r = contender.recipe
     if contender.textbook:
         images = load(r.data, image_size=r.image_size, channels=r.channels).images
-        with open(os.devnull, "w") as nowhere: yield from textbook(r, images, 1000, nowhere)
+        with open(os.devnull, "w") as nowhere: yield from textbook(r, images, 1000, file=nowhere)
     t = Trainer(r.replace(epochs=1000), None, precision=contender.precision, verbose=0)
     for epoch in range(1000):
         for x in t.batches.epoch(epoch):

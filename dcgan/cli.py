@@ -6,6 +6,7 @@ __all__ = ['COMMANDS', 'usage', 'main']
 # %% ../nbs/18_cli.ipynb #18-03
 import json
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,7 +14,7 @@ from shlex import quote
 from typing import Callable, Literal
 
 import tyro
-from torch import nn
+from torch import cuda, nn
 
 from .guidelines import audit
 from .data import to_x
@@ -23,6 +24,7 @@ from .plots import save_figure, save_grid, write_aside
 from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
 from .reports import FidCallback, evaluate, in_words, page, reference_for
 from .runs import next_run
+from .scale import race, standings
 from .sources import load
 from .training import Trainer, report
 
@@ -224,6 +226,26 @@ def evaluate_command(argv: list[str]) -> int:
     print(f"{folder / 'report.json'}, {folder / 'report.png'}")
     return 0
 
+# %% ../nbs/18_cli.ipynb #18-2e
+@dataclass(frozen=True)
+class BenchFlags(ShapesFlags):
+    "Race a recipe against the loop that copied scripts use, on this device; on a CPU, the recipe as lessons size it."
+    seconds: float = 60.          # of training, shared by both loops and their warm-up
+    device: str = "auto"          # auto, cpu, cuda, cuda:1 or mps
+    precision: str = "auto"       # of ours: auto, fp32, bf16; the copied loop's is fp32
+    data_dir: Path | None = None  # where downloaded data are; None: $DCGAN_DATA, else data
+
+def bench(argv: list[str]) -> int:
+    "Race a recipe against the loop that copied scripts use, on this device: images/s, cost, share of the peak."
+    recipe = pick(argv)
+    flags = parse(argv, BenchFlags(as_flags(recipe)), f"bench {recipe.name}")
+    kind = "cuda" if cuda.is_available() and flags.device != "cpu" else "cpu"
+    with redirect_stdout(None): recipe = recipe.sized_for(kind, flags.data_dir)  # `standings` says which size it was
+    r = as_recipe(parse(argv, BenchFlags(as_flags(recipe)), f"bench {recipe.name}").recipe)
+    images = load(r.data, image_size=r.image_size, channels=r.channels, images=r.images, data_dir=flags.data_dir).images
+    print(standings(r, race(r, images, seconds=flags.seconds, precision=flags.precision, device=flags.device)))
+    return 0
+
 # %% ../nbs/18_cli.ipynb #18-22
 @dataclass(frozen=True)
 class AuditFlags:
@@ -260,7 +282,7 @@ def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: 
 
 # %% ../nbs/18_cli.ipynb #18-25
 COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "evaluate": evaluate_command,
-                                                   "shapes": shapes, "recipes": recipes, "audit": audit_command}
+                                                   "shapes": shapes, "recipes": recipes, "audit": audit_command, "bench": bench}
 
 def usage() -> str:
     "What `dcgan` and `dcgan --help` print."
