@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'pick_device', 'has_bf16', 'has_tensor_cores', 'pick_precision', 'autocast_for', 'Learner',
-           'keep_memory', 'products_pay', 'resident', 'set_threads']
+           'keep_memory', 'products_pay', 'resident', 'set_threads', 'out_of_memory', 'free_memory']
 
 # %% ../nbs/10_devices.ipynb #10d-03
 import ctypes
 
+import psutil
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -114,3 +115,16 @@ def set_threads(threads: int | None, # from 1; None: as torch has them
     if threads is None: return
     if threads < 1: raise ValueError(f"threads is {threads}; it must be a whole number from 1.")
     torch.set_num_threads(threads)
+
+# %% ../nbs/10_devices.ipynb #10d-24
+def out_of_memory(error: BaseException, # from a step
+                 ) -> bool:
+    "Whether this is PyTorch's way to say that memory ran out, on a GPU or on a CPU."
+    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "can't allocate memory" in str(error)
+
+def free_memory(device: torch.device, # cpu, cuda or another
+               ) -> int:              # bytes
+    "What a run can have: on a GPU what nobody else holds; elsewhere what the system has available."
+    if device.type != "cuda": return psutil.virtual_memory().available
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device)

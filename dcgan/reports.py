@@ -2,9 +2,11 @@
 
 # %% auto #0
 __all__ = ['Reference', 'reference_for', 'pixels', 'distances', 'quality', 'Evaluation', 'evaluate', 'find_copies',
-           'mean_accuracy', 'rounded', 'in_words', 'page', 'FidCallback']
+           'mean_accuracy', 'rounded', 'in_words', 'page', 'FidCallback', 'trained', 'earlier']
 
 # %% ../nbs/12_reports.ipynb #12-03
+import json
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -16,8 +18,9 @@ from .data import order, to_x
 from .judges import Judge, accuracy, judge_for, labels_of
 from .metrics import (Copies, Look, bootstrap, copies, coverage, diversity, fitted, frechet, judge_report,
                            kernel_distance, look, precision_recall)
-from .networks import Generator
+from .networks import Generator, find_model
 from .plots import FAKE, REAL, Picture, show_grid
+from .recipes import Recipe, from_json
 from .sources import Bank, load
 
 # %% ../nbs/12_reports.ipynb #12-06
@@ -201,3 +204,20 @@ class FidCallback:
         distance = frechet(look(self.judge, x).features, self.real)
         run.history.since += perf_counter() - start
         return {self.name: distance}
+
+# %% ../nbs/12_reports.ipynb #12-29c
+def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:owner/name
+           ) -> tuple[Generator, Recipe | None]:
+    "The generator, and its recipe if one lies with it. FileNotFoundError for a run without a generator."
+    if Path(what, "recipe.json").is_file() and not any(Path(what, f, "model.safetensors").is_file() for f in ("", "generator")):
+        raise FileNotFoundError(f"{what} holds no generator yet; go on training it by --resume, or name another run.")
+    G, near = Generator.from_pretrained(what), Path(find_model(what))
+    recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
+    return G, recipe and from_json(recipe.read_bytes())
+
+def earlier(path: Path) -> dict:
+    "What a report says already; ValueError where the file is no report."
+    try: said = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError: said = None
+    if not isinstance(said, dict): raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.")
+    return said

@@ -18,12 +18,11 @@ from typing import Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from .recipes import Recipe, known
 from .shapes import ShapeTable
 from .sources import Bank
-from .training import Trainer
+from .training import Trainer, progress
 
 # %% ../nbs/17_scale.ipynb #17-06
 class Cost(NamedTuple):
@@ -90,6 +89,7 @@ class Pictures(Dataset):
     "A bank as a data set of PIL images, transformed at each visit."
     def __init__(self,
                  images: Tensor):  # uint8 (n, c, h, w)
+        from torchvision import transforms
         c, size = images.shape[1], images.shape[-1]
         self.images = [image[0].numpy() if c == 1 else image.permute(1, 2, 0).numpy() for image in images]
         self.transform = transforms.Compose([transforms.ToPILImage(), transforms.Resize(size), transforms.CenterCrop(size),
@@ -148,7 +148,7 @@ def ours(trainer: Trainer, # just made
         ) -> Iterator[int]:
     "The trainer's own loop; after each step, the number of real images that it saw."
     trainer.open()
-    bar = trainer.bar()
+    bar = progress(trainer)
     for epoch in range(trainer.recipe.epochs):
         for x in trainer.batches.epoch(epoch):
             trainer.set_rates()

@@ -22,7 +22,7 @@ from .networks import latent
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_grid, write_aside
 from .processes import accelerator_for, agreed, asked_to_stop, same_everywhere, stop_together, together
 from .products import use_products
-from .recipes import Recipe, command
+from .recipes import Recipe, command, known
 from .runs import (Run, animate_folder, check_bank, check_run, clear_leftovers, machine, save_checkpoint, save_generator,
                         write_history, write_recipe, writing)
 from .sources import Bank, load
@@ -144,6 +144,7 @@ class Players(Run):
               compile: str,    # "none", or a backend of torch.compile
              ) -> None:
         "How this run computes: autocast, gradient scalers, and what is done to the networks' arithmetic."
+        known("compile", compile, ("none", "inductor", "cudagraphs", "eager"))
         if self.device.type == "cpu": keep_memory()
         self.precision, self.autocast = precision, autocast_for(precision, self.device)
         self.learn_d, self.learn_g = (Learner(opt, self.accelerator, precision) for opt in (self.opt_d, self.opt_g))

@@ -347,3 +347,26 @@ def test_audit_of_what_is_no_network_is_refused(here, capsys, what, said):
     (here / "syntax.py").write_text("def f(:")
     sys.dont_write_bytecode = True
     refused(["audit", what], said, capsys)
+
+
+def test_memory_that_runs_out_names_a_batch_that_may_fit(tmp_path, monkeypatch, capsys):
+    def full(*a, **k): raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    monkeypatch.setattr("dcgan.training.d_step", full)
+    run = tmp_path / "run"
+    assert main(f"train digits --filters 4 --batch-size 512 --device cpu --verbose 0 --no-save-plots --run {run}".split()) == 2
+    said = capsys.readouterr().err
+    assert "A batch of 512 does not fit into" in said and "256 might: use a smaller --batch-size" in said
+    assert (run / "checkpoint.pt").exists()
+
+
+def test_how_a_run_computes_is_a_flag(tmp_path):
+    assert main(f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --no-products --threads 1 "
+                f"--verbose 0 --no-save-plots --run {tmp_path}/run".split()) == 0
+    assert json.loads((tmp_path / "run/report.json").read_text())["precision"] == "bf16"
+
+
+def test_how_it_computes_is_refused_in_a_sentence(tmp_path, capsys):
+    for flags, words in ("--threads 0", "threads is 0; it must be a whole number from 1"), ("--device cuda:7", "'cuda:7' is not on this machine"), \
+            ("--compile gcc", "There is no compile 'gcc'"):
+        assert main(f"train digits {flags} --run {tmp_path}/run".split()) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
