@@ -215,7 +215,8 @@ def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:ow
     recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
     return G, recipe and from_json(recipe.read_bytes())
 
-def earlier(path: Path) -> dict:
+def earlier(path: Path, # of a report.json, there or not
+           ) -> dict:
     "What a report says already; ValueError where the file is no report."
     try: said = json.loads(path.read_bytes()) if path.exists() else {}
     except ValueError: said = None
