@@ -68,7 +68,8 @@ def unchanged(rows: Rows, in_shape: tuple) -> Rows: return rows
 class Mixed(Trainer):
     "D sees real images and fakes in one batch, so that BatchNorm's statistics are those of the mixture."
     def train_discriminator(self, x):
-        r, o, self.n = self.recipe, self.options(self.learn_d), len(x)
+        r, self.n = self.recipe, len(x)
+        o = self.options(self.learn_d)
         x = x.to(self.device, memory_format=torch.channels_last)
         with o["autocast"]:
             with torch.no_grad(): fake = self.G(self.noise(0))

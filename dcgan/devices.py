@@ -41,7 +41,7 @@ def has_tensor_cores(device: torch.device, # cpu, cuda or another
     "Whether the device is a GPU that multiplies fp16 matrices in hardware: Volta and newer."
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
-# %% ../nbs/10_devices.ipynb #10d-10
+# %% ../nbs/10_devices.ipynb #10d-11
 def pick_precision(precision: str,       # one of PRECISIONS
                    device: torch.device, # where it will run
                   ) -> str:              # "fp32", "bf16" or "fp16"
@@ -62,7 +62,7 @@ def autocast_for(precision: str,       # "fp32", "bf16" or "fp16"
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
-# %% ../nbs/10_devices.ipynb #10d-13
+# %% ../nbs/10_devices.ipynb #10d-14
 class Learner:
     "Backward pass and step for one optimiser, with a gradient scaler of its own where fp16 needs one."
     def __init__(self,
@@ -85,7 +85,7 @@ class Learner:
         self.scaler.step(opt.optimizer if self.scaler.is_enabled() else opt)  # the scaler speaks to the bare optimiser
         self.scaler.update()
 
-# %% ../nbs/10_devices.ipynb #10d-18
+# %% ../nbs/10_devices.ipynb #10d-19
 def keep_memory() -> bool: # whether the allocator understood
     "Let this process keep freed memory for its next arrays; False where the allocator is not glibc's."
     most_mapped, trim, pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD in malloc.h
@@ -93,7 +93,7 @@ def keep_memory() -> bool: # whether the allocator understood
     except (AttributeError, OSError, TypeError): return False
     return all([mallopt(most_mapped, 0), mallopt(trim, -1), mallopt(pad, 64 << 20)])
 
-# %% ../nbs/10_devices.ipynb #10d-21
+# %% ../nbs/10_devices.ipynb #10d-22
 def products_pay(precision: str,       # "fp32", "bf16" or "fp16"
                  device: torch.device, # where it will run
                 ) -> bool:
@@ -108,7 +108,7 @@ def resident(images: Tensor,       # a bank's, uint8
     free, _ = torch.cuda.mem_get_info(device)
     return images.to(device) if images.numel() <= free // 4 else images
 
-# %% ../nbs/10_devices.ipynb #10d-22
+# %% ../nbs/10_devices.ipynb #10d-24
 def set_threads(threads: int | None, # from 1; None: as torch has them
                ) -> None:
     "How many threads share an operation; ValueError for less than one."
@@ -116,7 +116,7 @@ def set_threads(threads: int | None, # from 1; None: as torch has them
     if threads < 1: raise ValueError(f"threads is {threads}; it must be a whole number from 1.")
     torch.set_num_threads(threads)
 
-# %% ../nbs/10_devices.ipynb #10d-24
+# %% ../nbs/10_devices.ipynb #10d-26
 def out_of_memory(error: BaseException, # from a step
                  ) -> bool:
     "Whether this is PyTorch's way to say that memory ran out, on a GPU or on a CPU."

@@ -36,13 +36,13 @@ def accelerator_for(device: str,                # "auto", "cpu", "cuda", "cuda:1
     several = DistributedDataParallelKwargs(broadcast_buffers=False)
     return Accelerator(cpu=kind.type == "cpu", mixed_precision="no", kwargs_handlers=[several])
 
-# %% ../nbs/10_processes.ipynb #10c-09
+# %% ../nbs/10_processes.ipynb #10c-10
 def leave() -> None:
     "Leave the other processes in order."
     from torch import distributed
     if distributed.is_initialized(): distributed.destroy_process_group()
 
-# %% ../nbs/10_processes.ipynb #10c-10
+# %% ../nbs/10_processes.ipynb #10c-11
 def synchronised(net: nn.Module, # with or without BatchNorm
                  accelerator,    # accelerate.Accelerator
                 ) -> nn.Module:  # the network; its BatchNorms over all processes where that can be
@@ -50,7 +50,7 @@ def synchronised(net: nn.Module, # with or without BatchNorm
     if accelerator.num_processes == 1 or accelerator.device.type != "cuda": return net
     return nn.SyncBatchNorm.convert_sync_batchnorm(net)
 
-# %% ../nbs/10_processes.ipynb #10c-13
+# %% ../nbs/10_processes.ipynb #10c-14
 T = TypeVar("T")
 
 def agreed(accelerator,           # accelerate.Accelerator
@@ -67,7 +67,7 @@ def agreed(accelerator,           # accelerate.Accelerator
     if error is not None: raise error
     return answer
 
-# %% ../nbs/10_processes.ipynb #10c-14
+# %% ../nbs/10_processes.ipynb #10c-16
 def same_everywhere(accelerator,     # accelerate.Accelerator
                     recipe: Recipe,  # of this process
                    ) -> None:
@@ -79,7 +79,7 @@ def same_everywhere(accelerator,     # accelerate.Accelerator
         if changed := differences(first, other):
             raise ValueError(f"Process {rank} was started with another recipe than process 0 ({'; '.join(changed)}); give all the same command.")
 
-# %% ../nbs/10_processes.ipynb #10c-17
+# %% ../nbs/10_processes.ipynb #10c-19
 LOST = "Another process of this run has ended, so this one ends too. The last checkpoint is whole: go on with --resume, with any number of processes that divides the batch."
 
 @contextmanager
@@ -96,7 +96,7 @@ def together(accelerator) -> Iterator[None]: # accelerate.Accelerator
         raise ConnectionError(LOST) from e
     finally: signal.signal(signal.SIGTERM, before)
 
-# %% ../nbs/10_processes.ipynb #10c-20
+# %% ../nbs/10_processes.ipynb #10c-23
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     "Inside the block Ctrl-C (once) only sets a mark, which the yielded function reads; a second one interrupts as usual."
@@ -110,7 +110,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         if before is not None: signal.signal(signal.SIGINT, before)
 
-# %% ../nbs/10_processes.ipynb #10c-23
+# %% ../nbs/10_processes.ipynb #10c-26
 EVERY = 10  # steps between two questions
 
 def stop_together(accelerator,               # accelerate.Accelerator

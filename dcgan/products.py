@@ -20,7 +20,7 @@ class Walk(NamedTuple):
     stride: int   # cells from one stop to the next
     padding: int  # cells around the large map
 
-# %% ../nbs/10_products.ipynb #10p-07
+# %% ../nbs/10_products.ipynb #10p-08
 def matrix(w: Tensor,  # (m, c, k, k)
           ) -> Tensor: # (m, k·k·c), a view where channels lie innermost
     "A kernel as a matrix, one filter a row."
@@ -41,7 +41,7 @@ def patches(x: Tensor,   # the large map, (b, c, H, H)
     b, h, w, c = x.stride()
     return x.as_strided((len(x), n, n, k, k, x.shape[3]), (b, h * s, w * s, h, w, c)).reshape(-1, k * k * x.shape[3])
 
-# %% ../nbs/10_products.ipynb #10p-10
+# %% ../nbs/10_products.ipynb #10p-11
 def paint(y: Tensor,    # the small map, (b, m, n, n)
           w: Tensor,    # (m, c, k, k)
           walk: Walk,   # over the large map
@@ -54,7 +54,7 @@ def paint(y: Tensor,    # the small map, (b, m, n, n)
     strokes = strokes.view(-1, b, n * n).transpose(0, 1).float()
     return F.fold(strokes, side, walk.kernel, padding=walk.padding, stride=walk.stride).to(y.dtype)
 
-# %% ../nbs/10_products.ipynb #10p-11
+# %% ../nbs/10_products.ipynb #10p-13
 def met(y: Tensor,    # the small map or its gradient, (b, m, n, n)
         x: Tensor,    # the large map or its gradient, (b, c, H, H)
         walk: Walk,   # over the large map
@@ -63,7 +63,7 @@ def met(y: Tensor,    # the small map or its gradient, (b, m, n, n)
     g = pixels(y).T @ patches(x, walk, y.shape[-1])
     return g.view(-1, walk.kernel, walk.kernel, x.shape[1]).permute(0, 3, 1, 2)
 
-# %% ../nbs/10_products.ipynb #10p-17
+# %% ../nbs/10_products.ipynb #10p-19
 class Ways(NamedTuple):
     "Which of the three questions are answered by a product."
     down: bool     # the small map
@@ -79,7 +79,7 @@ def ways(walk: Walk,     # of the kernel
     covers = n == 1 and walk.padding == 0 and walk.kernel == side
     return Ways(covers, covers or channels == 1, covers or 1 < n <= 7 and channels > 1)
 
-# %% ../nbs/10_products.ipynb #10p-19
+# %% ../nbs/10_products.ipynb #10p-21
 def down(x: Tensor,            # (b, c, H, H)
          w: Tensor,            # (m, c, k, k)
          bias: Tensor | None,  # (m,)
@@ -91,7 +91,7 @@ def down(x: Tensor,            # (b, c, H, H)
     if not product: return F.conv2d(x, w, bias, walk.stride, walk.padding)
     return F.linear(patches(x, walk, n), matrix(w), bias).view(len(x), n, n, -1).permute(0, 3, 1, 2)
 
-# %% ../nbs/10_products.ipynb #10p-20
+# %% ../nbs/10_products.ipynb #10p-23
 def up(y: Tensor,            # (b, m, n, n)
        w: Tensor,            # (m, c, k, k)
        bias: Tensor | None,  # (c,)
@@ -114,7 +114,7 @@ def weights(y: Tensor,      # (b, m, n, n)
     "The kernel's gradient."
     return met(y, x, walk) if product else conv2d_weight(x, w.shape, y, walk.stride, walk.padding)
 
-# %% ../nbs/10_products.ipynb #10p-21
+# %% ../nbs/10_products.ipynb #10p-25
 class _Down(torch.autograd.Function):
     "A convolution that answers by `ways`."
     @staticmethod
@@ -145,7 +145,7 @@ class _Up(torch.autograd.Function):
         return (down(g, w, None, ctx.walk, y.shape[-1], ctx.way.down) if for_y else None,
                 weights(y, g, w, ctx.walk, ctx.way.weights) if for_w else None, g.sum((0, 2, 3)) if for_bias else None, None, None, None)
 
-# %% ../nbs/10_products.ipynb #10p-23
+# %% ../nbs/10_products.ipynb #10p-27
 def autocasted(*tensors: Tensor | None) -> list: # as autocast would cast them, where it is on
     "A custom autograd function is not cast by autocast: this is what it would have done."
     kind = tensors[0].device.type
@@ -176,7 +176,7 @@ class ProductConvTranspose2d(nn.ConvTranspose2d):
         y, w, bias = autocasted(y, self.weight, self.bias)
         return _Up.apply(y.contiguous(memory_format=torch.channels_last), w, bias, walk, side, way)
 
-# %% ../nbs/10_products.ipynb #10p-24
+# %% ../nbs/10_products.ipynb #10p-28
 SWITCHED = {nn.Conv2d: ProductConv2d, nn.ConvTranspose2d: ProductConvTranspose2d}
 
 def plain(m: nn.Module,  # a convolution

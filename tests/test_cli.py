@@ -360,7 +360,7 @@ def test_memory_that_runs_out_names_a_batch_that_may_fit(tmp_path, monkeypatch, 
 
 
 def test_how_a_run_computes_is_a_flag(tmp_path):
-    assert main(f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --no-products --threads 1 "
+    assert main(f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --products False --threads 1 "
                 f"--verbose 0 --no-save-plots --run {tmp_path}/run".split()) == 0
     assert json.loads((tmp_path / "run/report.json").read_text())["precision"] == "bf16"
 
