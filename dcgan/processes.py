@@ -33,7 +33,7 @@ def accelerator_for(device: str,                # "auto", "cpu", "cuda", "cuda:1
     set_threads(threads)
     if world() > 1: atexit.register(leave)
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is not in the PyTorch of Colab
-    several = DistributedDataParallelKwargs(broadcast_buffers=False)
+    several = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     return Accelerator(cpu=kind.type == "cpu", mixed_precision="no", kwargs_handlers=[several])
 
 # %% ../nbs/10_processes.ipynb #10c-10
