@@ -66,6 +66,17 @@ def test_every_recipe_is_the_same_network(name):
         assert torch.equal(gradients(net, what)[1], plain[1])
 
 
+@pytest.mark.parametrize("make, side", [(nn.Conv2d, 5), (nn.Conv2d, 7), (nn.ConvTranspose2d, 1), (nn.ConvTranspose2d, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_activation_may_work_in_place_on_what_comes_out(make, side, dtype):
+    "As it does in a network without BatchNorm."
+    net = nn.Sequential(make(3, 4, 5), nn.LeakyReLU(0.2, inplace=True))
+    x = torch.randn(2, 3, side, side)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        fast, plain = gradients(use_products(copy.deepcopy(net)), x), gradients(net, x)
+    for a, b in zip(fast, plain, strict=True): close(a.float(), b.float(), 1e-4 if dtype == torch.float32 else 3e-2)
+
+
 def test_what_the_walk_does_not_describe_is_left_alone():
     odd = nn.ModuleList([nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, (3, 5)), nn.Conv2d(4, 4, 3, padding="same"),
                          nn.Conv2d(4, 4, 3, padding_mode="circular", padding=1), nn.ConvTranspose2d(4, 4, 3, 2, output_padding=1)])
