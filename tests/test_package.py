@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from notebooks import ROOT
 
-NEEDS = {"torch", "torchvision", "numpy", "matplotlib", "pillow", "tqdm", "filelock", "ipywidgets", "mlxtend", "torchmetrics", "accelerate",
+NEEDS = {"torch", "torchvision", "numpy", "matplotlib", "pillow", "tqdm", "filelock", "ipywidgets", "mlxtend", "torchmetrics", "accelerate", "psutil",
          "safetensors", "huggingface-hub", "tyro", "scipy", "scikit-learn"}
 
 
