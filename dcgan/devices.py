@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'pick_device', 'has_bf16', 'has_tensor_cores', 'pick_precision', 'autocast_for', 'Learner',
-           'keep_memory', 'products_pay', 'resident', 'set_threads', 'out_of_memory', 'free_memory']
+           'keep_memory', 'products_pay', 'resident', 'set_threads', 'crowded', 'out_of_memory', 'free_memory']
 
 # %% ../nbs/10_devices.ipynb #10d-03
 import ctypes
@@ -117,6 +117,16 @@ def set_threads(threads: int | None, # from 1; None: as torch has them
     torch.set_num_threads(threads)
 
 # %% ../nbs/10_devices.ipynb #10d-26
+def crowded(device: torch.device, # where it will run
+           ) -> str:              # a note, or ""
+    "Whether other processes use the cores that this one's threads are meant for, just now."
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1: return ""
+    busy = psutil.cpu_percent(interval=0.2) / 100 * psutil.cpu_count()
+    if psutil.cpu_count() - busy > threads - 0.5: return ""
+    return f"other processes keep {busy:.1f} of {psutil.cpu_count()} cores busy: with --threads 1 this will be faster"
+
+# %% ../nbs/10_devices.ipynb #10d-29
 def out_of_memory(error: BaseException, # from a step
                  ) -> bool:
     "Whether this is PyTorch's way to say that memory ran out, on a GPU or on a CPU."

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/10_training.ipynb #10-04
-from .devices import Learner, autocast_for, keep_memory, pick_precision, products_pay, resident
+from .devices import Learner, autocast_for, crowded, keep_memory, pick_precision, products_pay, resident
 from .networks import latent
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_grid, write_aside
 from .processes import accelerator_for, agreed, asked_to_stop, same_everywhere, stop_together, together
@@ -47,7 +47,7 @@ def describe(run: "Trainer", # about to train
         parts += [f"G: z → x\n{r.g_table}", f"D: x → logit\n{r.d_table}",
                   f"{len(run.bank.images):,} images of {run.bank.name}, {len(run.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs; "
                   f"{run.device}, {run.precision}, {torch.get_num_threads()} threads" + f" in each of {several} processes" * (several > 1)]
-        parts += [note for note in (run.bank.note, run.batches.note, run.note) if note]
+        parts += [note for note in (run.bank.note, run.batches.note, run.note, crowded(run.device)) if note]
     if verbose >= 2: parts += [f"{name}: {getattr(run, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3: parts += [f"{net}.{k}: {tuple(p.shape)}, {p.numel():,}" for net in "GD" for k, p in run.bare(getattr(run, net)).named_parameters()]
     return "\n".join(parts)

@@ -90,6 +90,14 @@ def test_threads():
     with pytest.raises(ValueError, match="threads is 0; it must be a whole number from 1"): set_threads(0)
 
 
+@pytest.mark.parametrize("threads, percent, said", [(2, 100, True), (2, 50, True), (2, 10, False), (1, 100, False)])
+def test_taken_cores_are_said(monkeypatch, threads, percent, said):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(devices.psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr(devices.psutil, "cpu_percent", lambda interval: percent)
+    assert ("--threads 1" in devices.crowded(CPU)) == said and not devices.crowded(CUDA)
+
+
 def test_keep_memory_is_a_wish(monkeypatch):
     assert keep_memory() in (True, False)
     def none(name): raise OSError("no such library")
