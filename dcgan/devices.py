@@ -66,10 +66,9 @@ def autocast_for(precision: str,       # "fp32", "bf16" or "fp16"
 class Learner:
     "Backward pass and step for one optimiser, with a gradient scaler of its own where fp16 needs one."
     def __init__(self,
-                 opt: Optimizer,  # from accelerate's `prepare`
                  accelerator,     # accelerate.Accelerator
                  precision: str): # "fp32", "bf16" or "fp16"
-        self.opt, self.accelerator = opt, accelerator
+        self.accelerator = accelerator
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=precision == "fp16")
 
     def backward(self,
@@ -79,7 +78,7 @@ class Learner:
         self.accelerator.backward(self.scaler.scale(loss))
 
     def step(self,
-             opt: Optimizer,  # this learner's
+             opt: Optimizer,  # this learner's, from accelerate's `prepare`
             ) -> None:
         "The optimiser's step on unscaled gradients; none where a gradient overflowed in fp16."
         self.scaler.step(opt.optimizer if self.scaler.is_enabled() else opt)  # the scaler speaks to the bare optimiser

@@ -147,7 +147,7 @@ class Players(Run):
         known("compile", compile, ("none", "inductor", "cudagraphs", "eager"))
         if self.device.type == "cpu": keep_memory()
         self.precision, self.autocast = precision, autocast_for(precision, self.device)
-        self.learn_d, self.learn_g = (Learner(opt, self.accelerator, precision) for opt in (self.opt_d, self.opt_g))
+        self.learn_d, self.learn_g = (Learner(self.accelerator, precision) for _ in "dg")
         for net in (self.bare(self.G), self.bare(self.D)):
             use_products(net, products)
             if compile != "none": net.compile(backend=compile)
