@@ -33,7 +33,7 @@ from dcgan.metrics import digit_fid
 from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES
-from dcgan.runs import machine
+from dcgan.devices import machine
 from dcgan.sources import load
 from dcgan.training import Trainer
 from variants import Variant, digest, variants

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from dcgan.banks import Bank, Job, cached
 from dcgan.recipes import RECIPES
-from dcgan.runs import machine
+from dcgan.devices import machine
 from dcgan.training import Trainer
 from tqdm import tqdm
 

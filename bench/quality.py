@@ -76,7 +76,7 @@ def rate(run: Iterator[int], seconds: float) -> float:
 
 def speed(rounds: int = 6, seconds: float = 4) -> None:
     "All contenders in turn, several times; the median of each."
-    from dcgan.runs import machine
+    from dcgan.devices import machine
     runs = {name: steps(c) for name, c in contenders().items()}
     for run in runs.values(): rate(run, 2)  # the first steps warm up
     found = {name: [] for name in runs}

@@ -4,13 +4,11 @@
     python bench/train.py --table                                                            print what has been measured
     python bench/train.py --script PATH [ARGS ...]                                           time another script as a whole process
 
-Both loops take turns in one process on the same images, network and batch; nothing else may run meanwhile. Peak memory is a
-process's own, so each loop gets one for it. The table joins all rows of this machine, torch and device: run it three times, half
-an hour apart.
+Both loops take turns on the same images, network and batch, each in a process of its own, whose peak memory is kept too; nothing
+else may run meanwhile. The table joins all rows of this machine, torch and device: run it three times, half an hour apart.
 """
 import argparse
 import csv
-import os
 import subprocess
 import sys
 from datetime import datetime
@@ -22,7 +20,6 @@ HERE = Path(__file__).resolve().parent
 ROWS = HERE / "train.csv"
 NETS = {"r1": "reference 1, 28×28", "64": "paper, 64×64, 64 filters", "128": "paper, 64×64, 128 filters"}
 CHANNELS = 1, 3
-LOOPS = "textbook", "ours"
 SAME = "net", "channels", "machine", "device", "torch", "precision"  # rows alike in these are joined
 
 
@@ -39,53 +36,23 @@ def images_of(recipe, n: int | None = 2048):
     return load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=n).images
 
 
-def memory_alone(loop: str, net: str, channels: int, device: str, precision: str, steps: int = 4) -> float:
-    "MiB at most of a process that makes a few steps of one loop, without the loop's own workers."
-    from dcgan.scale import ours, peak_memory, textbook
-    from dcgan.sources import Bank
-    from dcgan.training import Trainer
-    recipe = recipe_of(net, channels)
-    images = images_of(recipe, steps * recipe.batch_size)
-    trainer = Trainer(recipe.replace(epochs=2), None, Bank(images, None, recipe.data), device, precision, verbose=0) if loop == "ours" else None
-    if not trainer and device == "auto": device = "cuda" if has_cuda() else "cpu"
-    with open(os.devnull, "w") as nowhere:
-        run = ours(trainer) if trainer else textbook(recipe, images, 2, device, nowhere)
-        for _ in range(steps): next(run)
-        run.close()
-    return peak_memory(trainer.device if trainer else device)
-
-
-def has_cuda() -> bool:
-    import torch
-    return torch.cuda.is_available()
-
-
-def memory_of(loop: str, net: str, channels: int, device: str, precision: str) -> float:
-    "The same, in a process of its own."
-    words = [sys.executable, __file__, "--memory", loop, "--nets", net, "--channels", str(channels), "--device", device, "--precision", precision]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode: raise ValueError(f"The memory of {loop} on {net} can't be measured: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
-    return float(done.stdout.split()[-1])
-
-
 def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     "One network's row."
     import torch
-    from dcgan.runs import machine
-    from dcgan.scale import DTYPES, cost, peak, race
+    from dcgan.devices import machine
+    from dcgan.scale import cost
+    from dcgan.speed import DTYPES, peak, race
     recipe = recipe_of(net, channels)
-    memories = [memory_of(loop, net, channels, given.device, given.precision) for loop in LOOPS]
     found = race(recipe, images_of(recipe), given.rounds, given.seconds, given.precision, given.device)
     limit = peak(DTYPES[found.precision], found.device)
     name = torch.cuda.get_device_name(found.device) if found.device.type == "cuda" else found.device.type
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     least, most = found.spread
     return {"net": net, "channels": channels, "batch": recipe.batch_size, "textbook": round(found.textbook, 2), "ours": round(found.ours, 2),
             "ratio": round(found.ratio, 3), "least": round(least, 3), "most": round(most, 3), "rounds": given.rounds, "seconds": given.seconds,
             "peak_gflops": round(limit), "textbook_share": round(cost(recipe).flops * found.textbook / 1e9 / limit, 4),
-            "share": round(cost(recipe).flops * found.ours / 1e9 / limit, 4), "textbook_mib": round(memories[0]), "ours_mib": round(memories[1]),
+            "share": round(cost(recipe).flops * found.ours / 1e9 / limit, 4), "textbook_mib": round(found.memories[0]), "ours_mib": round(found.memories[1]),
             "precision": found.precision, "date": datetime.now().isoformat(timespec="minutes"), "machine": machine(), "device": name,
-            "torch": torch.__version__, "load": load}
+            "torch": torch.__version__, "busy": round(found.busy, 1)}
 
 
 def append(row: dict) -> None:
@@ -136,7 +103,6 @@ def flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", help="of ours")
     parser.add_argument("--table", action="store_true", help="print what has been measured, measure nothing")
     parser.add_argument("--script", nargs=argparse.REMAINDER, help="a script and its words; must come last")
-    parser.add_argument("--memory", choices=LOOPS, help=argparse.SUPPRESS)  # the process that measures a loop's memory
     given = parser.parse_args(argv)
     if given.script == []: raise ValueError("--script needs the path of a script")
     if given.rounds < 1: raise ValueError(f"--rounds is {given.rounds}; it must be a whole number from 1")
@@ -149,8 +115,7 @@ def main(argv: list[str]) -> int:
     try:
         given = flags(argv)
         if given.script: return script(given.script)
-        if given.memory: print(memory_alone(given.memory, given.nets[0], given.channels[0], given.device, given.precision))
-        elif given.table: print(table())
+        if given.table: print(table())
         else:
             for net in given.nets:
                 for channels in given.channels:

@@ -18,15 +18,15 @@ from torch import cuda, nn
 
 from .guidelines import audit
 from .data import to_x
-from .devices import free_memory, out_of_memory
 from .metrics import inception_fid
 from .networks import Generator
 from .plots import save_figure, save_grid, write_aside
 from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
 from .reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
 from .runs import next_run
-from .scale import race, standings, too_large
+from .scale import explained
 from .sources import load
+from .speed import race, standings
 from .training import Trainer, report
 
 # %% ../nbs/18_cli.ipynb #18-06
@@ -121,9 +121,7 @@ def run_or_say(trainer: Trainer,  # about to run
               ) -> Trainer:       # at its end
     "Run; ValueError with a batch that may fit where memory ran out."
     try: return trainer.train()
-    except RuntimeError as e:
-        if not out_of_memory(e): raise
-        raise ValueError(too_large(trainer.recipe, free_memory(trainer.device), trainer.precision)) from None
+    except RuntimeError as e: raise explained(e, trainer.recipe, trainer.device, trainer.precision) from None
 
 # %% ../nbs/18_cli.ipynb #18-15b
 def measuring(recipe: Recipe,    # about to be trained

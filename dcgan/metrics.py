@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import to_x
+from .devices import machine
 from .judges import Judge, accuracy, digit_judge, train_judge
 from .networks import ASSETS, Generator, generator_for
 from .plots import check_images
-from .runs import machine
 from .sources import load
 
 # %% ../nbs/12_metrics.ipynb #12-06

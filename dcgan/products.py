@@ -101,9 +101,9 @@ def up(y: Tensor,            # (b, m, n, n)
       ) -> Tensor:           # (b, c, H, H)
     "The large map."
     k, s, p = walk
-    if not product: return F.conv_transpose2d(y, w, bias, s, p, side - (y.shape[-1] - 1) * s - k + 2 * p)
-    x = paint(y, w, walk, side)
-    return x if bias is None else x + bias[:, None, None]
+    beyond = side - (y.shape[-1] - 1) * s - k + 2 * p
+    x = paint(y, w, walk, side) if product else F.conv_transpose2d(y, w, None, s, p, beyond)
+    return x if bias is None else x.add_(bias[:, None, None])
 
 def weights(y: Tensor,      # (b, m, n, n)
             x: Tensor,      # (b, c, H, H)
@@ -177,7 +177,7 @@ class ProductConvTranspose2d(nn.ConvTranspose2d):
         walk, n = Walk(self.kernel_size[0], self.stride[0], self.padding[0]), y.shape[-1]
         side = (n - 1) * walk.stride + walk.kernel - 2 * walk.padding
         way = ways(walk, n, side, self.out_channels)
-        if not any(way) or y.shape[-2] != n: return super().forward(y)
+        if not any(way) and self.bias is None or y.shape[-2] != n: return super().forward(y)
         y, w, bias = autocasted(y, self.weight, self.bias)
         return _Up.apply(y.contiguous(memory_format=torch.channels_last), w, bias, walk, side, way)
 

@@ -7,7 +7,6 @@ __all__ = ['Reference', 'reference_for', 'pixels', 'distances', 'quality', 'Eval
 # %% ../nbs/12_reports.ipynb #12-03
 import json
 from pathlib import Path
-from time import perf_counter
 from typing import NamedTuple
 
 import torch
@@ -199,10 +198,8 @@ class FidCallback:
                 ) -> dict:  # joins the history's row
         "The distance, where it is due."
         if run.step // len(run.batches) % self.every: return {}
-        start = perf_counter()
         x = fitted(run.best_G.sample(self.n, seed=0).cpu(), self.judge.in_shape)
         distance = frechet(look(self.judge, x).features, self.real)
-        run.history.since += perf_counter() - start
         return {self.name: distance}
 
 # %% ../nbs/12_reports.ipynb #12-29c

@@ -3,14 +3,13 @@
 # %% auto #0
 __all__ = ['STATS', 'FORMAT', 'History', 'Run', 'next_run', 'writing', 'save_checkpoint', 'read_checkpoint', 'find_checkpoint',
            'check_run', 'check_bank', 'write_recipe', 'write_history', 'save_generator', 'clear_leftovers',
-           'animate_folder', 'machine']
+           'animate_folder']
 
 # %% ../nbs/10_runs.ipynb #10-03
 import csv
 import io
 import json
 import os
-import platform
 import shutil
 import zipfile
 from contextlib import contextmanager
@@ -50,6 +49,13 @@ class History:
     def start(self) -> None:
         "Start the clock, where the open row's stood when it was saved."
         self.since = perf_counter() - self.elapsed
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        "What happens in here is not the loop's, and takes none of its time: pictures, checkpoints, callbacks."
+        start = perf_counter()
+        try: yield
+        finally: self.since += perf_counter() - start
 
     def add(self,
             stats: Sequence[Tensor], # one scalar for each of STATS
@@ -290,11 +296,3 @@ def animate_folder(folder: Path,      # with the pictures of a run, named so tha
     names = sorted(folder.glob("*.png"))
     chosen = sorted({round(i) for i in np.linspace(0, len(names) - 1, min(frames, len(names)))})
     save_gif([np.asarray(Image.open(names[i]).convert("RGB")) for i in chosen], path, fps=8)
-
-# %% ../nbs/10_runs.ipynb #10-44
-def machine() -> str:
-    "The processor's name and the number of threads that torch uses."
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

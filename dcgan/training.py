@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/10_training.ipynb #10-04
-from .devices import Learner, autocast_for, crowded, keep_memory, pick_precision, products_pay, resident
+from .devices import Learner, autocast_for, crowded, keep_memory, machine, pick_precision, products_pay, resident
 from .networks import latent
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_grid, write_aside
 from .processes import accelerator_for, agreed, asked_to_stop, same_everywhere, stop_together, together
 from .products import use_products
 from .recipes import Recipe, command, known
-from .runs import (Run, animate_folder, check_bank, check_run, clear_leftovers, machine, save_checkpoint, save_generator,
+from .runs import (Run, animate_folder, check_bank, check_run, clear_leftovers, save_checkpoint, save_generator,
                         write_history, write_recipe, writing)
 from .sources import Bank, load
 from .data import Batches, order, shift, to_x
@@ -126,7 +126,7 @@ def animate(run: "Trainer") -> None: # at its end
     save_figure(real_and_fake(x, run.best_G.sample(64, seed=run.recipe.seed)), run.run_dir / "real_and_fake.png")
 
 def report(run: "Trainer") -> dict: # at its end, or where it was stopped
-    "What was done, by what, how fast; also written as report.json."
+    "What was done, by what, how fast (the loop alone); also written as report.json."
     seconds, seen = sum(row["seconds"] for row in run.history.rows), run.images_seen
     said = {"command": command(run.recipe), "date": datetime.now().isoformat(timespec="seconds"), "machine": machine(),
             "device": str(run.device), "processes": run.accelerator.num_processes, "precision": run.precision, "torch": torch.__version__, "data": run.bank.name,
@@ -272,15 +272,16 @@ class Trainer(Players):
             bar.set_postfix_str(f"D {row['loss_d']:.2f} G {row['loss_g']:.2f} {row['images_per_s']:,.0f} images/s")
         if self.step % self.recipe.sample_every == 0:
             self.check()
-            picture(self, f"samples/step-{self.step:07d}.png")
+            with self.history.paused(): picture(self, f"samples/step-{self.step:07d}.png")
             if self.verbose and self.writes and self.history.rows: bar.write(log_line(self))
 
     def after_epoch(self,
                     epoch: int, # from 0
                    ) -> None:
         "Callbacks, then a checkpoint where one is due; the last epoch is always saved."
-        for callback in self.callbacks: self.history.join(callback(self) or {})
-        if (epoch + 1) % self.save_every == 0 or epoch + 1 == self.recipe.epochs: save(self)
+        with self.history.paused():
+            for callback in self.callbacks: self.history.join(callback(self) or {})
+            if (epoch + 1) % self.save_every == 0 or epoch + 1 == self.recipe.epochs: save(self)
 
     def close(self) -> "Trainer":
         "Stopped: a checkpoint where we are. Finished: the animations. Either way the report."

@@ -77,6 +77,15 @@ def test_an_activation_may_work_in_place_on_what_comes_out(make, side, dtype):
     for a, b in zip(fast, plain, strict=True): close(a.float(), b.float(), 1e-4 if dtype == torch.float32 else 3e-2)
 
 
+def test_a_bias_is_added_after_a_transposed_convolution(monkeypatch):
+    "With a bias of its own, the library's leaves its fast path for some sizes."
+    own, given = F.conv_transpose2d, []
+    monkeypatch.setattr(F, "conv_transpose2d", lambda y, w, bias, *more: given.append(bias) or own(y, w, bias, *more))
+    layer, y = use_products(nn.ConvTranspose2d(5, 4, 3, 2)), torch.randn(2, 5, 13, 13)
+    close(layer(y), own(y, layer.weight, layer.bias, 2))
+    assert given == [None]
+
+
 def test_what_the_walk_does_not_describe_is_left_alone():
     odd = nn.ModuleList([nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, (3, 5)), nn.Conv2d(4, 4, 3, padding="same"),
                          nn.Conv2d(4, 4, 3, padding_mode="circular", padding=1), nn.ConvTranspose2d(4, 4, 3, 2, output_padding=1)])
