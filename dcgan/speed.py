@@ -5,10 +5,11 @@ __all__ = ['DTYPES', 'ours', 'settle', 'rate', 'peak_memory', 'begun', 'obey', '
            'standings']
 
 # %% ../nbs/17_speed.ipynb #17s-03
-import multiprocessing
 import os
-import signal
+import pickle
+import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -74,49 +75,47 @@ def begun(name: str,            # "textbook" or "ours"
     if name == "textbook": return textbook(recipe, images, recipe.epochs, device, open(os.devnull, "w"))
     return ours(Trainer(recipe, None, Bank(images, None, recipe.data), str(device), precision, verbose=0))
 
-def obey(pipe,      # its end of a connection
-         name: str, # "textbook" or "ours"
+def obey(name: str, # "textbook" or "ours"
         ) -> None:
-    "A loop's process: take what to train; then, for each number of seconds that comes, say images/s and MiB at most so far."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    "A loop's process: read what to train; then, for each number of seconds that comes, answer images/s and MiB at most so far."
+    orders, answers = sys.stdin.buffer, sys.stdout.buffer
+    def answer(said): pickle.dump(said, answers), answers.flush()
     try:
-        recipe, images, precision, device, threads = pipe.recv()
+        recipe, images, precision, device, threads = pickle.load(orders)
         torch.set_num_threads(threads)
-        run = begun(name, recipe, torch.from_numpy(images), precision, device)
-        pipe.send("ready")
-        while True: pipe.send((rate(run, pipe.recv(), device), peak_memory(device)))
+        with redirect_stdout(sys.stderr):
+            run = begun(name, recipe, torch.from_numpy(images), precision, device)
+            answer("ready")
+            while True: answer((rate(run, pickle.load(orders), device), peak_memory(device)))
     except (EOFError, ConnectionError): pass  # no more orders
-    except Exception as e: pipe.send(explained(e, recipe, device, precision))
+    except Exception as e: answer(explained(e, recipe, device, precision))
 
 # %% ../nbs/17_speed.ipynb #17s-12
 class Runner:
     "A loop in a process of its own, which trains when it is told to."
     def __init__(self,
                  name: str):  # "textbook" or "ours"
-        spawn = multiprocessing.get_context("spawn")
-        self.name, (self.pipe, theirs) = name, spawn.Pipe()
-        self.process = spawn.Process(target=obey, args=(theirs, name))
-        self.process.start()
-        theirs.close()
+        command = [sys.executable, "-c", f"from dcgan.speed import obey; obey({name!r})"]
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
     def ask(self,
             order):  # first what to train, then numbers of seconds
         "What it answers; raises what went wrong there, ConnectionError where the process is gone."
         try:
-            self.pipe.send(order)
-            said = self.pipe.recv()
+            pickle.dump(order, self.process.stdin)
+            self.process.stdin.flush()
+            said = pickle.load(self.process.stdout)
         except (EOFError, ConnectionError):
-            raise ConnectionError(f"The process of the loop {self.name!r} is gone. Was there enough memory? Does the script that races "
-                                  "begin its work below `if __name__ == \"__main__\":`?") from None
+            raise ConnectionError(f"The process of the loop {self.name!r} is gone; was there enough memory?") from None
         if isinstance(said, Exception): raise said
         return said
 
     def close(self) -> None:
         "No more orders. Who is at work yet is stopped."
-        self.pipe.close()
-        self.process.join(5)
-        self.process.terminate()
-        self.process.join()
+        try: self.process.communicate(timeout=5)
+        except subprocess.TimeoutExpired: self.process.kill()
+        except ConnectionError: pass  # it is gone already
 
 # %% ../nbs/17_speed.ipynb #17s-14
 class Lap(NamedTuple):
