@@ -218,8 +218,7 @@ class Trainer(Players):
                  compile: str = "none",              # a backend of torch.compile for both networks: "inductor", "cudagraphs", …
                  threads: int | None = None):        # that share an operation on a CPU; none: as torch has them
         if verbose not in range(4): raise ValueError(f"verbose is {verbose!r}; it must be 0, 1, 2 or 3.")
-        accelerator = accelerator_for(device, threads)
-        same_everywhere(accelerator, recipe)
+        same_everywhere(accelerator := accelerator_for(device, threads), recipe)
         folder = None if run_dir is None else Path(run_dir)
         self.run_dir, (state, self.note) = agreed(accelerator, lambda: (folder, check_run(recipe, folder, resume)))
         precision = pick_precision(state["precision"] if state and precision == "auto" else precision, accelerator.device)
