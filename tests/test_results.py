@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from dcgan.metrics import digit_fid
 from dcgan.networks import ASSETS, Generator, shipped
 from dcgan.recipes import command, from_json
 from dcgan.training import Trainer
@@ -35,6 +36,15 @@ def test_a_shipped_run_is_whole(name):
     with open(folder / "history.csv", newline="") as f: rows = list(csv.DictReader(f))
     assert int(rows[-1]["step"]) == report["steps"]
     assert len((folder / "film.txt").read_text().split()) == 6
+
+
+def test_the_shipped_digits_are_small_and_were_measured():
+    folder = ASSETS / "digits"
+    measured = json.loads((folder / "report.json").read_text())["evaluation"]
+    assert (folder / "model.safetensors").stat().st_size <= 2_000_000
+    now = digit_fid(Generator.from_pretrained("digits"), n=4000)
+    assert now == pytest.approx(measured["fid_seeds"][0], abs=0.03)  # half precision moves it a little
+    assert now < 3 * measured["fid_floor"]
 
 
 def test_shipping_a_run(tiny, tmp_path, monkeypatch):
