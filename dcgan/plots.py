@@ -118,9 +118,10 @@ def _history(rows: list[dict]) -> dict[str, list[tuple[float, float]]]:
 
 def _draw_distance(ax: Axes) -> None:
     "A logarithmic scale with plain numbers."
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogLocator
     ax.set(title="how far from real", xlabel="step", ylabel="distance", yscale="log")
-    for of in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): of(LogFormatter(minor_thresholds=(2, .5)))
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5, 7)), major_formatter="{x:g}")
+    ax.minorticks_off()
 
 # %% ../nbs/00_pictures.ipynb #00-30
 def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure, dict]:
