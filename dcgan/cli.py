@@ -8,6 +8,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from shlex import quote
@@ -23,7 +24,7 @@ from .networks import Generator
 from .plots import save_figure, save_grid, write_aside
 from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
 from .reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
-from .runs import next_run
+from .runs import new_run
 from .scale import explained
 from .sources import load
 from .speed import race, standings
@@ -110,7 +111,7 @@ def train(argv: list[str]) -> int:
             started = from_json(there.read_bytes())
             if started.name != recipe.name: raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
-    run = flags.run or next_run(recipe.name)
+    run = flags.run or partial(new_run, recipe.name)
     trainer = Trainer(as_recipe(flags.recipe), run, device=flags.device, precision=flags.precision, verbose=flags.verbose,
                       save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir, threads=flags.threads,
                       products=flags.products, compile=flags.compile)
@@ -145,7 +146,7 @@ def say_end(trainer: Trainer,  # at its end, or stopped
                  if f.name not in ("recipe", "run", "resume") and getattr(flags, f.name) != f.default]
         go_on = " ".join([f"dcgan train {trainer.recipe.name} --run {quote(str(run))} --resume", *given])
         print(f"{done}; stopped and saved. To go on: {go_on}")
-        return 130
+        return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = "samples.png", "losses.png", "samples.gif"
     if trainer.verbose and trainer.accelerator.is_main_process: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if trainer.save_plots else f"{run}/history.csv"))
     return 0

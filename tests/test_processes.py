@@ -8,8 +8,9 @@ import time
 
 import pytest
 import torch
-from dcgan.processes import agreed, asked_to_stop, stop_together, synchronised, together
-from dcgan.runs import find_checkpoint
+from dcgan.processes import (FOREIGN, LAUNCHED, accelerator_for, agreed, alone_among_many, asked_to_stop, stop_together, synchronised,
+                             together, world)
+from dcgan.runs import find_checkpoint, writing
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = "digits --filters 4 --images 256 --batch-size 32 --log-every 4 --device cpu --precision fp32 --no-save-plots".split()
@@ -124,9 +125,7 @@ def test_an_error_of_the_main_process_is_raised():
 def test_lost_connections_become_a_sentence_and_other_errors_stay():
     with pytest.raises(ConnectionError, match="go on with --resume"), together(Fake(2)): raise RuntimeError("[gloo] Connection closed by peer")
     with pytest.raises(RuntimeError, match="mat1"), together(Fake(2)): raise RuntimeError("mat1 and mat2")
-    with pytest.raises(ConnectionError, match="Another process"), together(Fake(2)): os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(RuntimeError, match="gloo"), together(Fake(1)): raise RuntimeError("gloo")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_ctrl_c_with_others_waits_for_a_common_step():
@@ -139,3 +138,39 @@ def test_batchnorm_is_synchronised_on_gpus_only():
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
     assert synchronised(net, Fake(2)) is net and synchronised(net, Fake(1, "cuda")) is net
     assert isinstance(synchronised(net, Fake(2, "cuda"))[0], torch.nn.SyncBatchNorm)
+
+
+# Launchers
+
+@pytest.mark.parametrize("env, several", [({"WORLD_SIZE": ""}, False), ({"WORLD_SIZE": "4"}, True), ({"OMPI_COMM_WORLD_SIZE": "4"}, True), ({"PMI_SIZE": "2"}, True),
+                                          ({"SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, True), ({"WORLD_SIZE": "4", "RANK": "1"}, True), ({}, False),
+                                          ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, True), ({"SLURM_NTASKS": "1"}, False)])
+def test_variables_of_other_launchers_start_no_half_run(monkeypatch, env, several):
+    for name in (*LAUNCHED, *FOREIGN): monkeypatch.delenv(name, raising=False)
+    for name, value in env.items(): monkeypatch.setenv(name, value)
+    assert world() == 1 and accelerator_for("cpu").num_processes == 1
+    assert ("this process trains alone" in alone_among_many()) is several
+    assert {name: os.environ[name] for name in env} == env, "the environment is as it was"
+
+
+def test_a_world_that_is_no_number(monkeypatch):
+    for name in LAUNCHED: monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE is 'two'"): world()
+
+
+def test_a_lost_process_is_no_write_that_failed(tmp_path):
+    with pytest.raises(ConnectionError, match="gone"), writing(tmp_path): raise ConnectionError("gone")
+    with pytest.raises(OSError, match="can't be written"), writing(tmp_path): raise OSError(28, "No space left on device")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="finds the processes in /proc, as Linux has it")
+def test_processes_end_with_their_launcher(tmp_path):
+    run = tmp_path / "run"
+    launched = dcgan(*FLAGS, "--epochs", "100000", "--save-every", "100000", "--run", str(run))
+    while not (run / "checkpoint.pt").exists() and launched.poll() is None: time.sleep(0.2)
+    ranks = workers(launched.pid)
+    launched.kill()
+    while any(os.path.exists(f"/proc/{pid}") for pid in ranks.values()): time.sleep(0.2)
+    launched.communicate()
+    assert len(ranks) == 2 and find_checkpoint(run)[0]["step"] >= 10 and not (run / "run.lock").exists()

@@ -1,0 +1,397 @@
+"What a run keeps is whole, is held against what it should be before anything changes, and belongs to one process and one data set."
+import datetime
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dcgan.recipes import RECIPES, Recipe, from_json, to_json
+from dcgan.runs import STATS, History, alone_in, animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.sources import load
+from dcgan.training import Trainer
+from PIL import Image
+from torch import nn
+
+SMALL = RECIPES["digits"].replace(filters=4, z_dim=6, images=64, batch_size=16, epochs=1, ema=0.9, log_every=3, sample_every=100, save_every=1)
+
+
+def trained(recipe, run_dir=None, **options):
+    torch.set_num_threads(1)
+    return Trainer(recipe, run_dir, **{"device": "cpu", "precision": "fp32", "verbose": 0} | options).train()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("finished") / "run"
+    trained(SMALL, run)
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def resumed(run, epochs=2, **options):
+    return trained(from_json((run / "recipe.json").read_text()).replace(epochs=epochs), run, resume=True, **options)
+
+
+def refusal(call, *args, **options):
+    with pytest.raises((ValueError, OSError)) as e:
+        call(*args, **options)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
+# A checkpoint as a whole
+
+def deleted(name):
+    return lambda state: state.pop(name)
+
+
+def changed(name, value):
+    return lambda state: state.update({name: value})
+
+
+def weight(part, name, value):
+    def spoil(state):
+        state[part][name] = value
+    return spoil
+
+
+def moment(state):
+    state["opt_d"]["state"][0]["exp_avg"] = torch.ones(2)
+
+
+SPOILT = {
+    **{f"no {name}": (deleted(name), name) for name in ("recipe", "step", "rows", "elapsed", "recent", "precision", "images",
+                                                         "G", "D", "G_ema", "opt_g", "opt_d")},
+    "step in words": (changed("step", "ten"), "step is str"),
+    "step below 0": (changed("step", -1), "step"),
+    "rows of text": (changed("rows", ["a row"]), "rows"),
+    "a row without its loss": (changed("rows", [{"step": 1}]), "rows"),
+    "recent of another width": (changed("recent", torch.ones(2, 3)), "recent"),
+    "weights that are text": (changed("G", "all of them"), "in G"),
+    "a weight less": (lambda state: state["D"].pop("layers.0.conv.weight"), "in D, layers.0.conv.weight"),
+    "a wider weight": (weight("G", "layers.0.conv.weight", torch.ones(9, 9, 3, 3)), "in G, layers.0.conv.weight"),
+    "a weight more": (weight("G", "layers.99.bias", torch.ones(1)), "in G, layers.99.bias"),
+    "nan in a weight": (weight("G_ema", "layers.6.conv.weight", torch.full((8, 4, 4, 4), float("nan"))), "in G_ema"),
+    "Adam without groups": (lambda state: state["opt_g"].pop("param_groups"), "in opt_g, param_groups"),
+    "Adam of another net": (changed("opt_d", torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict()), "in opt_d"),
+    "Adam with another moment": (moment, "in opt_d, state of parameter 0: exp_avg"),
+    "a recipe of tensors": (changed("recipe", {"seed": torch.zeros(3)}), "another recipe"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_an_entry_that_does_not_fit_is_named_before_anything_changes(run, name):
+    spoil, words = SPOILT[name]
+    for file in "checkpoint.pt", "checkpoint-previous.pt":
+        state = torch.load(run / file, weights_only=True)
+        spoil(state) if not name.startswith("Adam with") or state["opt_d"]["state"] else state.update(opt_d=None)
+        torch.save(state, run / file)
+    before = contents(run)
+    said = refusal(resumed, run)
+    assert words in said and "checkpoint.pt" in said and "start a new run" in said, said
+    assert contents(run) == before
+
+
+def test_a_checkpoint_from_inside_wrappers_is_read(run):
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state["G"] = {f"module._orig_mod.{k}": v for k, v in state["G"].items()}
+    state["G_ema"] = {f"module.{k}": v for k, v in state["G_ema"].items()} | {"n_averaged": torch.tensor(4)}
+    torch.save(state, run / "checkpoint.pt")
+    trainer = resumed(run)
+    assert trainer.step == 8 and not trainer.note and int(trainer.G_ema.n_averaged) == 8
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert not [k for part in ("G", "D", "G_ema") for k in saved[part] if "module" in k or "_orig_mod" in k or k == "n_averaged"]
+    assert bare_names({"module.module.a.weight": 1, "n_averaged": 2}) == {"a.weight": 1}
+
+
+def test_what_is_no_file_is_not_waited_for(run):
+    for name in "checkpoint.pt", "checkpoint-previous.pt":
+        (run / name).unlink()
+        os.mkfifo(run / name)
+    assert "checkpoint.pt is no regular file" in refusal(resumed, run)
+
+
+def test_a_run_without_a_checkpoint_says_delete_it(run):
+    for name in "checkpoint.pt", "checkpoint-previous.pt":
+        (run / name).unlink()
+    assert "delete it and start a new run" in refusal(resumed, run)
+
+
+def test_a_recipe_nested_too_deeply_is_no_recipe(run):
+    (run / "recipe.json").write_text("[" * 100_000)
+    assert "This is no recipe.json" in refusal(trained, SMALL, run, resume=True)
+
+
+# Nothing is written that can't be read back
+
+@pytest.mark.parametrize("field, value, plain", [("lr_g", np.float64(1e-3), 1e-3), ("lr_d", Decimal("0.002"), 0.002), ("beta2", np.float32(0.5), 0.5),
+                                                 ("filters", np.int64(4), 4), ("net", np.str_("digits"), "digits"), ("bias", np.bool_(True), True),
+                                                 ("ema", torch.tensor(0.5), 0.5)])
+def test_values_of_other_libraries_become_plain(field, value, plain):
+    held = getattr(Recipe().replace(**{field: value}), field)
+    assert held == plain and type(held) is type(plain)
+    recipe = Recipe().replace(**{field: value})
+    assert from_json(to_json(recipe)) == recipe
+
+
+@pytest.mark.parametrize("field, value", [("lr_g", "0.001"), ("lr_g", True), ("bias", 1), ("data", Path("pics")), ("data", ""), ("ema", "none"),
+                                          ("channels", True), ("channels", 1.0), ("rotate", float("nan")), ("lr_g", [1e-3]), ("name", None)])
+def test_values_that_are_none_are_refused_by_name(field, value):
+    assert refusal(Recipe().replace, **{field: value}).startswith(field)
+
+
+def test_callbacks_numbers_of_any_library_are_kept(tmp_path):
+    given = {"a": np.float32(0.5), "b": torch.tensor([2]), "c": Decimal("1.5"), "d": np.array([[3]]), "e": "fine", "f": np.str_("word"), "g": True}
+    trained(SMALL, tmp_path / "run", callbacks=[lambda trainer: given])
+    row = read_checkpoint(tmp_path / "run/checkpoint.pt", SMALL)["rows"][-1]
+    assert {k: row[k] for k in given} == {"a": 0.5, "b": 2, "c": 1.5, "d": 3, "e": "fine", "f": "word", "g": True}
+
+
+@pytest.mark.parametrize("given, words", [({"when": datetime.date(2026, 1, 1)}, "'when' is a date"), ({"where": Path("x")}, "'where'"), (["a", 1], "a list"),
+                                          ({"many": [np.float64(1), np.float64(2)]}, "'many' is a list"), ({"two": torch.ones(2)}, "'two' is a Tensor"),
+                                          ({7: 1}, "the key 7"), ({"loss_d": 0.}, "the key 'loss_d'"), ({"none": None}, "'none' is a NoneType")])
+def test_what_a_history_can_not_hold_is_refused_and_nothing_is_lost(tmp_path, given, words):
+    assert words in refusal(trained, SMALL, tmp_path / "run", callbacks=[lambda trainer: given])
+    assert find_checkpoint(tmp_path / "run", SMALL)[0]["step"] == 4, "what was trained is saved"
+    assert resumed(tmp_path / "run").step == 8
+
+
+def test_a_callback_that_fails_loses_nothing(tmp_path):
+    def fails(trainer): raise KeyError("a metric's own fault")
+    with pytest.raises(KeyError):
+        trained(SMALL.replace(save_every=5, epochs=2), tmp_path / "run", callbacks=[fails])
+    assert find_checkpoint(tmp_path / "run")[0]["step"] == 4
+
+
+def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "setting", property(lambda self: {"precision": Path("fp32")}))
+    assert "checkpoint.pt holds pickled code" in refusal(trained, SMALL, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("save_every", [0, -1, 1.5, True, "2"])
+def test_save_every_is_a_whole_number(tmp_path, save_every):
+    assert "save_every is" in refusal(trained, SMALL, tmp_path / "run", save_every=save_every)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_history_needs_no_room_for_rows_that_never_come():
+    history = History(every=100_000_000_000, device=torch.device("cpu"))
+    history.add(torch.ones(len(STATS)))
+    assert history.filled == 1 and history.row(1, 0, 16)["loss_d"] == 1
+
+
+def test_reports_are_added_to(run):
+    said = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps(said | {"evaluation": {"digit_fid": 3.5}}))
+    resumed(run)
+    said = json.loads((run / "report.json").read_text())
+    assert said["evaluation"] == {"digit_fid": 3.5} and said["steps"] == 8
+    (run / "report.json").write_text("[" * 100_000)
+    resumed(run, epochs=3)
+    assert json.loads((run / "report.json").read_text())["steps"] == 12
+
+
+def test_only_our_own_leftovers_are_cleared(run, tmp_path):
+    ours = [run / ".checkpoint.pt.123", run / ".samples.png.7", run / "samples/.step-0000000.png.99"]
+    for path in ours: path.write_text("half")
+    (run / ".generator.55").mkdir()
+    theirs = [run / ".notes.2024", run / ".checkpoint.pt.bak", run / "samples/.mine.txt.1"]
+    for path in theirs: path.write_text("mine")
+    (run / ".cache.1").mkdir()
+    (tmp_path / "kept").mkdir()
+    (run / ".generator.56").symlink_to(tmp_path / "kept")
+    clear_leftovers(run)
+    assert not [p for p in [*ours, run / ".generator.55"] if p.exists()]
+    assert all(p.exists() for p in [*theirs, run / ".cache.1", run / ".generator.56", tmp_path / "kept"])
+
+
+# Pictures
+
+def test_pictures_that_were_deleted_are_made_again(run):
+    shutil.rmtree(run / "samples")
+    (run / "samples.png").unlink()
+    assert resumed(run).step == 8
+    assert (run / "samples.png").is_file() and (run / "samples.gif").is_file()
+
+
+def test_unreadable_pictures_are_passed_over(tmp_path):
+    for i in range(3): Image.new("L", (8, 8), 90 * i).save(tmp_path / f"step-{i}.png")
+    (tmp_path / "step-3.png").write_bytes(b"")
+    (tmp_path / "step-4.png").write_text("no picture")
+    animate_folder(tmp_path, tmp_path / "step-2.png", tmp_path / "film.gif")
+    assert Image.open(tmp_path / "film.gif").n_frames == 3
+    animate_folder(tmp_path / "nowhere", tmp_path / "nothing.png", tmp_path / "none.gif")
+    assert not (tmp_path / "none.gif").exists()
+
+
+def test_a_short_run_s_film_ends_on_its_final_images(finished):
+    film = Image.open(finished / "samples.gif")
+    assert len(list((finished / "samples").iterdir())) == 1 and film.n_frames == 2
+    film.seek(1)
+    shown, last = (np.asarray(im.convert("L")).astype(int) for im in (film, Image.open(finished / "samples.png")))
+    assert np.abs(shown - last).mean() < 4
+
+
+# One process, one data set
+
+def folder_of_images(path, seed=0, n=32):
+    path.mkdir(parents=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, 28, 28), dtype=np.uint8)
+    for i, image in enumerate(pixels): Image.fromarray(image).save(path / f"{i:02d}.png")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    "A run on a folder of one's own images."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCGAN_CACHE", str(tmp_path / "cache"))
+    folder_of_images(tmp_path / "pics")
+    trained(SMALL.replace(data="folder:pics", images=None), "run")
+    return tmp_path
+
+
+def test_a_data_folder_may_move(own):
+    (own / "pics").rename(own / "photos")
+    recipe = from_json((own / "run/recipe.json").read_text()).replace(epochs=2)
+    assert "--data folder:PATH" in refusal(trained, recipe, "run", resume=True)
+    assert trained(recipe.replace(data="folder:photos"), "run", resume=True).step == 4
+    assert from_json((own / "run/recipe.json").read_text()).data == "folder:photos"
+
+
+def test_as_many_other_images_are_noticed(own):
+    shutil.rmtree(own / "pics")
+    folder_of_images(own / "pics", seed=1)
+    before = contents(own / "run")
+    assert "are other images" in refusal(resumed, own / "run")
+    assert contents(own / "run") == before
+
+
+def test_other_settings_are_said(run):
+    trainer = resumed(run, precision="bf16")
+    assert trainer.note == "Since the checkpoint was saved, precision: fp32 → bf16: the run goes on, but not bit for bit."
+    torch.set_num_threads(2)
+    trainer = Trainer(SMALL.replace(epochs=3), run, resume=True, device="cpu", verbose=0)
+    torch.set_num_threads(1)
+    assert "threads: 1 → 2" in trainer.note and "precision" not in trainer.note
+
+
+def test_fp16_starts_its_scalers_fresh(run):
+    trainer = resumed(run, precision="fp16")
+    assert trainer.step == 8 and "precision: fp32 → fp16" in trainer.note
+    assert {"scaler_d", "scaler_g"} <= set(torch.load(run / "checkpoint.pt", weights_only=True))
+    assert resumed(run, epochs=3, precision="fp32").step == 12
+
+
+def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(run):
+    program = f"import sys, time; from pathlib import Path; from dcgan.runs import alone_in\nwith alone_in(Path({str(run)!r})): print('in', flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "in\n"
+    before = contents(run)
+    assert "Another process is training in" in refusal(resumed, run)
+    assert contents(run) == before
+    holder.kill()
+    holder.wait()
+    assert resumed(run).step == 8 and not (run / "run.lock").exists()
+
+
+def test_a_run_that_moved_on_meanwhile_is_not_undone(run):
+    late = Trainer(SMALL.replace(epochs=3), run, resume=True, device="cpu", precision="fp32", verbose=0)
+    resumed(run, epochs=2)
+    before = contents(run)
+    assert "meanwhile: resume again" in refusal(late.train)
+    assert contents(run) == before
+
+
+def test_a_number_belongs_to_one_of_several_starts(tmp_path):
+    found, begin = [], threading.Barrier(8)
+    def take():
+        begin.wait()
+        found.append(new_run("digits", tmp_path).name)
+    several = [threading.Thread(target=take) for _ in range(8)]
+    for t in several: t.start()
+    for t in several: t.join()
+    assert sorted(found) == [f"digits-{i:03d}" for i in range(1, 9)]
+
+
+def test_two_starts_on_one_folder(tmp_path):
+    late = Trainer(SMALL, tmp_path / "run", device="cpu", precision="fp32", verbose=0)
+    trained(SMALL, tmp_path / "run")
+    before = contents(tmp_path)
+    refusal(late.train)
+    assert contents(tmp_path) == before
+
+
+# Asked to stop
+
+LONG = ["digits", "--filters", "4", "--images", "64", "--batch-size", "16", "--epochs", "100000", "--save-every", "100000", "--sample-every", "20",
+        "--device", "cpu", "--threads", "1"]
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, "it ended by itself"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_request_to_end_saves_first(tmp_path, number, status):
+    run = tmp_path / "run"
+    p = subprocess.Popen([sys.executable, "-m", "dcgan", "train", *LONG, "--run", str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(run.glob("samples/*"))) > 2, p)
+    p.send_signal(number)
+    out, err = p.communicate()
+    assert p.returncode == status and "stopped and saved" in out and "Traceback" not in err
+    assert read_checkpoint(run / "checkpoint.pt")["step"] > 20 and (run / "samples.gif").is_file()
+
+
+def test_nohup_is_respected(tmp_path):
+    run = tmp_path / "run"
+    p = subprocess.Popen([sys.executable, "-m", "dcgan", "train", *LONG, "--run", str(run), "--verbose", "0"],
+                         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for(lambda: len(list(run.glob("samples/*"))) > 1, p)
+    p.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(list(run.glob("samples/*"))) > 3, p)
+    p.kill()
+    p.wait()
+
+
+def test_a_terminal_that_closes_ends_a_run_whole(tmp_path):
+    run = tmp_path / "run"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "dcgan", "train", *LONG, "--run", str(run)])
+    read = threading.Thread(target=lambda: [*iter(lambda: drained(terminal), b"")], daemon=True)
+    read.start()
+    while len(list(run.glob("samples/*"))) < 3: time.sleep(0.05)
+    os.close(terminal)        # the kernel sends SIGHUP,
+    os.kill(pid, signal.SIGHUP)  # and so does a shell
+    os.waitpid(pid, 0)
+    assert read_checkpoint(run / "checkpoint.pt")["step"] > 20 and (run / "report.json").is_file()
+
+
+def drained(terminal):
+    try: return os.read(terminal, 65536)
+    except OSError: return b""
+
+
+def test_numbers_of_images_are_still_compared(run):
+    assert "64 images, but now there are 48" in refusal(resumed, run, bank=load("digits", images=48))
