@@ -21,6 +21,7 @@ from .banks import Bank, alone
 from .data import to_x
 from .networks import ASSETS, Network, blocks, generator_for, init_weights
 from .shapes import Row, rows_from, shape_table
+from .sources import cache_root, data_root
 from .standins import FACTORS, face_factors
 
 # %% ../nbs/12_judges.ipynb #12-06
@@ -169,8 +170,7 @@ def cache_folder(bank: Bank,             # the training images
                  settings: dict,         # of the training
                 ) -> Path:
     "Where this judge is kept: a name that changes with everything that decides it."
-    data = Path(data_dir or os.environ.get("DCGAN_DATA") or "data").expanduser()
-    root = Path(os.environ.get("DCGAN_CACHE") or data / "cache")
+    root = cache_root(data_root(data_dir))
     sums = [zlib.crc32(t.contiguous().numpy()) for t in (bank.images, labels)]
     key = json.dumps([1, bank.images.shape, *sums, settings])
     return root / f"judge-{bank.name.split(':')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
