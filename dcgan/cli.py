@@ -19,6 +19,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Callable, Iterator, Literal
 
+# %% ../nbs/18_cli.ipynb #18-03v
 import torch
 import tyro
 from torch import cuda, nn
@@ -91,6 +92,7 @@ def console_width() -> Iterator[None]:
         if before is not None:
             os.environ["COLUMNS"] = before
 
+# %% ../nbs/18_cli.ipynb #18-11v
 def parse(argv: list[str],  # the flags
           default,          # an instance of a flags class: the values of what is not given
           command: str,     # for the usage line
@@ -106,6 +108,7 @@ def parse(argv: list[str],  # the flags
     return replace(flags, **{name: home(path) for name, path in paths.items()})
 
 def as_flags(recipe: Recipe) -> RecipeFlags: return RecipeFlags(**asdict(recipe))
+
 def as_recipe(flags: RecipeFlags) -> Recipe: return Recipe(**asdict(flags))
 
 # %% ../nbs/18_cli.ipynb #18-13
@@ -145,6 +148,7 @@ def check_folder(folder: Path, # in which something will be written or made
     if there.is_dir() and not os.access(there, os.W_OK):
         raise OSError(f"Nothing can be written in {there}; choose another place by --run or --out.")
 
+# %% ../nbs/18_cli.ipynb #18-14bv
 def check_compile(backend: str, # of torch.compile, or "none"
                   device: str,  # "auto", "cpu", …
                  ) -> None:
@@ -182,6 +186,7 @@ def train(argv: list[str]) -> int:
     if flags.evaluate_every: trainer.callbacks = [measuring(trainer.recipe, flags)]
     return say_end(run_or_say(trainer), flags)
 
+# %% ../nbs/18_cli.ipynb #18-15v
 def run_or_say(trainer: Trainer,  # about to run
               ) -> Trainer:       # at its end
     "Run; ValueError with a batch that may fit where memory ran out."
@@ -229,6 +234,7 @@ def check_least(flags,              # as given
         if getattr(flags, name) < value:
             raise ValueError(f"--{name} is {getattr(flags, name)}; it must be a whole number from {value}.")
 
+# %% ../nbs/18_cli.ipynb #18-19v
 def sample(argv: list[str]) -> int:
     "Draw images with a trained generator: of a run, a saved folder, or shipped with the package."
     what = word(argv, "run")
@@ -426,9 +432,10 @@ def open_streams() -> None:
         elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="alike")
 
+# %% ../nbs/18_cli.ipynb #18-25cv
 def flush_streams() -> None:
     "Write what is left. BrokenPipeError or OSError where a stream takes nothing; what is left then goes nowhere."
-    for stream in sys.stdout, sys.stderr:
+    for stream in {sys.stdout, sys.stderr} & {sys.__stdout__, sys.__stderr__}:  # not a notebook's
         try:
             stream.flush()
         except OSError:
@@ -459,6 +466,7 @@ def run_command(argv: list[str], # the words after `dcgan`
         print(f"dcgan: {in_shell(message, argv)}" + ("" if message.endswith((".", "?")) else "."), file=sys.stderr)
     return status
 
+# %% ../nbs/18_cli.ipynb #18-25dv
 def main(argv: list[str] | None = None, # the words after `dcgan`; None: those of this process
         ) -> int:                       # exit status: 0; 2 for a user's mistake, 1 for a lost process, said in a sentence; 130 after Ctrl-C
     "The `dcgan` command."

@@ -227,6 +227,7 @@ def hub_name(name: str, # what stands after "hub:"
         raise ValueError("After hub: stands owner/name, two words of letters, digits, '-', '_' and '.', as in hub:owner/name.")
     return name
 
+# %% ../nbs/04_networks.ipynb #04-19bv
 def from_hub(name: str, # owner/name
              **options, # revision, token and cache_dir, as huggingface_hub has them
             ) -> Path:  # a folder with the two files
@@ -275,6 +276,7 @@ def read_weights(path: Path, # model.safetensors
     found.pop("n_averaged", None)  # of torch's AveragedModel, whose names start with module. as well
     return {".".join(part for part in name.split(".") if part not in WRAPPERS): value for name, value in found.items()}
 
+# %% ../nbs/04_networks.ipynb #04-21v
 def check_weights(found: dict,  # name: tensor, from a file
                   wanted: dict, # name: tensor, the network's
                  ) -> None:

@@ -194,6 +194,7 @@ def save_grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
     with write_aside(path) as aside:
         Image.fromarray(sheet).save(aside, format=kind, quality=95)
 
+# %% ../nbs/00_pictures.ipynb #00-35v
 def save_figure(figure: Figure,      # such as `curves(rows)`
                 path: str | Path,    # the PNG to write
                ) -> None:
