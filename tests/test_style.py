@@ -21,6 +21,9 @@ def test_cells_are_short(path):
         assert lines <= limit, f"code cell {i} has {lines} lines: {cell['source'][:60]!r}"
 
 
+LONGER = {"plots": 320, "networks": 410, "cli": 500}  # modules that may have more than 300 lines
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
 def test_modules_and_functions_are_short(path):
     source = path.read_text(encoding="utf-8")
