@@ -7,8 +7,10 @@ __all__ = ['RANGE_SLACK', 'FROM_BYTES', 'REAL', 'FAKE', 'LINES', 'MEASURED', 'FO
 
 # %% ../nbs/00_pictures.ipynb #00-04
 import io
+import math
 import os
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy
@@ -43,8 +45,9 @@ def grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
     "One sheet: -1 is black, 1 is white, whatever the batch holds; ValueError for what is not images."
     from torchvision.utils import make_grid
     x = check_images(x)
-    if columns < 1 or pad < 0:
-        raise ValueError(f"a grid needs columns >= 1 and pad >= 0, got {columns} and {pad}")
+    if not (isinstance(columns, Integral) and columns >= 1 and isinstance(pad, Integral) and 0 <= pad <= 1000):
+        raise ValueError("a grid needs whole numbers, columns >= 1 and pad >= 0 (up to 1000), "
+                         f"got {str(columns)[:30]!r} and {str(pad)[:30]!r}")
     n, _, h, w = x.shape
     pair = x if n > 1 else x.repeat(2, 1, 1, 1)  # make_grid leaves the border off a single image
     sheet = make_grid(pair, nrow=columns, padding=pad, pad_value=0.5, normalize=True, value_range=(-1, 1))
@@ -59,6 +62,8 @@ def show_grid(x: Tensor,                  # images (n, c, h, w) in [-1, 1]
              ) -> Axes:                   # where it was drawn
     "Draw `grid(x, columns)` without any rescaling."
     sheet = grid(x, columns)
+    if not isinstance(ax, Axes | None):
+        raise ValueError(f"ax must be one matplotlib Axes, or None for a new figure, got {type(ax).__name__}")
     if ax is None:
         from matplotlib.pyplot import subplots
         height, width = sheet.shape[:2]
@@ -109,12 +114,26 @@ MEASURED = {"digit_fid": "digit-FID", "judge_fid": "distance, by a judge"}  # ke
 
 def _history(rows: list[dict]) -> dict[str, list[tuple[float, float]]]:
     "For each key, (step, value) wherever there is one; ValueError for no rows or a missing key."
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"a history is a list of rows, each a dict, oldest first, got {type(rows).__name__}")
     if not rows:
         raise ValueError("there are no curves to draw: the history has no rows")
-    if missing := [key for key in ("step", *LINES) if key not in rows[0]]:
-        raise ValueError(f"a history row needs {', '.join(missing)}, got only {', '.join(rows[0])}")
-    points = {key: [(float(row["step"]), float(row[key])) for row in rows if row.get(key) not in (None, "")] for key in (*LINES, *MEASURED)}
+    if missing := [key for key in ("step", *LINES) if rows[0].get(key) in (None, "")]:
+        raise ValueError(f"a history row needs {', '.join(missing)}, got only {', '.join(map(str, rows[0]))}")
+    points = {key: [(_number(row, "step"), _number(row, key)) for row in rows if row.get(key) not in (None, "")]
+              for key in (*LINES, *MEASURED)}
     return {key: line for key, line in points.items() if line}
+
+# %% ../nbs/00_pictures.ipynb #00-29b
+def _number(row: dict, key: str) -> float:
+    "A value of a row, which may come from a CSV as text; ValueError for no number, or a step that is not finite."
+    try:
+        value = float(row.get(key))
+    except (TypeError, ValueError):
+        value = None
+    if value is None or key == "step" and not math.isfinite(value):
+        raise ValueError(f"a history holds numbers, got {key} = {str(row.get(key))[:30]!r}")
+    return value
 
 def _draw_distance(ax: Axes) -> None:
     "A logarithmic scale with plain numbers."
@@ -160,6 +179,8 @@ def write_aside(path: str | Path,   # the file to make or replace
                ):                   # yields the path to write to
     """Write to a neighbour, then move it into place: a failure leaves the old file as it was.
     FileNotFoundError if the folder does not exist."""
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+        raise ValueError(f"a file to write needs a path, such as 'samples.png', got {str(path)[:30]!r}")
     path = home(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path.name}, there is no folder {path.parent}: make it first")
@@ -199,6 +220,8 @@ def save_figure(figure: Figure,      # such as `curves(rows)`
                 path: str | Path,    # the PNG to write
                ) -> None:
     "Write a figure as a PNG."
+    if not isinstance(figure, Figure):
+        raise ValueError(f"save_figure needs a matplotlib Figure, such as curves(rows), got {type(figure).__name__}")
     with write_aside(path) as aside:
         figure.savefig(aside, format="png")
 
@@ -209,20 +232,27 @@ def save_gif(sheets: list[numpy.ndarray],  # pictures (H, W, 3), uint8, of one s
             ) -> None:
     "Endless; the last sheet stays for two seconds, so that the result can be looked at."
     from PIL import Image
-    if not sheets or not 0 < fps <= 50:
-        raise ValueError(f"a GIF needs a frame or more and fps in (0, 50], got {len(sheets)} at {fps}")
+    if not isinstance(sheets, (list, tuple)) or not sheets or not isinstance(fps, Real) or not 0 < fps <= 50:
+        given = len(sheets) if isinstance(sheets, (list, tuple)) else type(sheets).__name__
+        raise ValueError(f"a GIF needs a list of a frame or more and fps in (0, 50], got {given} at {str(fps)[:30]!r}")
+    looks = {(str(getattr(s, "dtype", type(s).__name__)), getattr(s, "shape", ())) for s in sheets}
+    if len(looks) > 1 or not all(kind == "uint8" and len(size) == 3 and size[2] == 3 for kind, size in looks):
+        raise ValueError(f"the frames of a GIF must be uint8 arrays (H, W, 3) of one size, got {str(looks)[1:60]}")
     first, *others = [Image.fromarray(sheet) for sheet in sheets]
     times = [round(1000 / fps)] * len(others) + [2000]
     with write_aside(path) as aside:
         first.save(aside, format="GIF", save_all=True, append_images=others, duration=times, loop=0)
 
+# %% ../nbs/00_pictures.ipynb #00-39b
 def animate_grids(frames: list[Tensor],   # the images of each frame, all of one shape
                   path: str | Path,       # the GIF to write
                   columns: int = 8,       # images in a row
                   fps: float = 5,         # frames a second, up to 50
                  ) -> None:
     "A GIF of one sheet per frame; ValueError for no frames or frames of different shapes."
-    if len(shapes := {tuple(x.shape) for x in frames}) > 1:
+    if not isinstance(frames, (list, tuple)):
+        raise ValueError(f"frames must be a list of images (n, c, h, w), one for each frame, got {type(frames).__name__}")
+    if len(shapes := {tuple(check_images(x).shape) for x in frames}) > 1:
         raise ValueError(f"all frames must have one shape, got {', '.join(map(str, sorted(shapes)))}")
     save_gif([grid(x, columns) for x in frames], path, fps)
 
@@ -234,14 +264,16 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
                   ) -> None:
     "A GIF of `curves(rows)` growing, on axes that fit the whole history throughout."
     history = _history(rows)
+    if not isinstance(frames, Integral) or frames < 1:
+        raise ValueError(f"frames must be a whole number of at least 1, got {str(frames)[:30]!r}")
     figure, lines = _draw_curves(history)
     figure.canvas.draw()
     figure.set_layout_engine("none")  # everything stays where it is now
     sheets = []
-    ends = numpy.linspace(len(rows), min(2, len(rows)), max(1, frames)).round().astype(int)
+    ends = numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows))).round().astype(int)
     for end in sorted(set(ends.tolist())):
         for key, line in lines.items():
-            shown = [point for point in history[key] if point[0] <= rows[end - 1]["step"]]
+            shown = [point for point in history[key] if point[0] <= _number(rows[end - 1], "step")]
             line.set_data(list(zip(*shown)) or ([], []))
         figure.canvas.draw()
         sheets.append(numpy.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
@@ -251,6 +283,12 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
 SLANT = 0.38  # a box's depth leans right and up by this share of its side
 GAP = 0.66    # inches between boxes, for an arrow
 
+def _is_shape(shape) -> bool:
+    "Whether it is (f,) or (c, h, w)."
+    whole = isinstance(shape, (tuple, list)) and all(isinstance(n, Integral) and n >= 1 for n in shape)
+    return whole and len(shape) in (1, 3)
+
+# %% ../nbs/00_pictures.ipynb #00-46b
 def _box_size(shape: tuple, tall: int, long: int) -> tuple[float, float]:
     "Side and length in inches, when `tall` and `long` are the drawing's largest side and channels."
     c, h, _ = (*shape, 1, 1)[:3]
@@ -299,9 +337,14 @@ def draw_network(table,                           # rows with .kind, .kernel, .s
                  title: str | None = None,        # written above
                 ) -> Figure:
     "The data between layers as boxes (paper, figure 1): orange if they grow (G), blue if they shrink (D)."
-    rows, in_shape = list(table), in_shape or getattr(table, "in_shape", None)
+    rows = list(table) if hasattr(table, "__iter__") else [table]
     if not rows:
         raise ValueError("there is no network to draw: the table has no rows")
+    if not all(hasattr(row, "out_shape") for row in rows):
+        raise ValueError(f"draw_network needs a table such as shape_table(layers, in_shape), got {type(table).__name__}")
+    in_shape = getattr(table, "in_shape", None) if in_shape is None else in_shape
+    if in_shape is not None and not _is_shape(in_shape):
+        raise ValueError(f"in_shape must be (f,) or (c, h, w), whole numbers from 1, got {str(in_shape)[:30]!r}")
     shapes = ([tuple(in_shape)] if in_shape else []) + [tuple(row.out_shape) for row in rows]
     grows = (*shapes[-1], 1, 1)[1] > (*shapes[0], 1, 1)[1]
     figure = Picture(layout="none")
