@@ -251,7 +251,8 @@ def test_two_processes_share_the_work(tmp_path):
                f"a.FOLDER, a.IMAGES, a.BASE = Path({str(tmp_path)!r}), 64, a.BASE.replace(filters=4, z_dim=6, images=64, batch_size=32)\n"
                "def met(G):  # a process goes on with its second run when the other has its first\n"
                "    Path(a.FOLDER, f'met-{os.getpid()}').touch()\n"
-               "    while len(list(a.FOLDER.glob('met-*'))) < 2: time.sleep(.01)\n"
+               "    until = time.time() + 900  # the other has died\n"
+               "    while len(list(a.FOLDER.glob('met-*'))) < 2 and time.time() < until: time.sleep(.01)\n"
                "    return 1.\n"
                "a.digit_fid = met\n"
                "a.define(); print('ready', flush=True); sys.stdin.read(); a.work(['default', 'no average'])\n")
