@@ -20,7 +20,7 @@ from torch import Tensor
 # %% ../nbs/10_training.ipynb #10-04
 from .devices import Learner, autocast_for, crowded, keep_memory, machine, pick_precision, products_pay, resident
 from .networks import latent
-from .plots import animate_curves, curves, real_and_fake, save_figure, save_grid, write_aside
+from .plots import animate_curves, curves, home, real_and_fake, save_figure, save_grid, write_aside
 from .processes import accelerator_for, agreed, alone_among_many, asked_to_stop, same_everywhere, stop_together, together
 from .products import use_products
 from .recipes import Recipe, command, known
@@ -285,7 +285,7 @@ class Trainer(Players):
                  threads: int | None = None):        # that share an operation on a CPU; none: as torch has them
         check_options(verbose, save_every)
         same_everywhere(accelerator := accelerator_for(device, threads), recipe)
-        self.run_dir = None if run_dir is None else run_dir if callable(run_dir) else Path(run_dir).expanduser()
+        self.run_dir = None if run_dir is None else run_dir if callable(run_dir) else home(run_dir)
         self.resume, self.found = resume, None
         folder = None if callable(run_dir) else self.run_dir
         state, self.note = agreed(accelerator, lambda: check_run(recipe, folder, resume))
