@@ -58,6 +58,10 @@ class _Recorder(TorchDispatchMode):
         return out
 
 # %% ../nbs/02_guidelines.ipynb #02-11
+def _check_net(net) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"expected a network (a torch.nn.Module), got {type(net).__name__}")
+
 def watch(net: nn.Module,            # any network
           x: Tensor,                 # a batch of its inputs
           boost: int | None = None) -> tuple[Tensor, list[Op]]:  # number of the operation whose result is scaled up to 10,000
@@ -101,10 +105,6 @@ class Trace(NamedTuple):
         return self.after(-1)[1], every, [i for i in every if not self.after(i)[1]]
 
 # %% ../nbs/02_guidelines.ipynb #02-17
-def _check_net(net) -> None:
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"expected a network (a torch.nn.Module), got {type(net).__name__}")
-
 def _guesses(net):
     "Inputs that the first weights suggest: images of the usual sides, then latent vectors."
     _check_net(net)

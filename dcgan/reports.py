@@ -132,6 +132,11 @@ def find_copies(x: Tensor,       # generated images
                 real: Look,      # of these
                ) -> tuple[dict[str, Copies], tuple[Tensor, Tensor]]:
     "Copies among the first thousand by features and by pixels; the twenty closest by features, and what they are close to."
+    must_be(Look, seen=seen, train=train, real=real)
+    for images, name in (x, "The generated images"), (known, "The images trained on"), (held_out, "The held-out images"):
+        check_maps(images, name)
+    if len(x) != len(seen.features) or len(known) != len(train.features) or len(held_out) != len(real.features):
+        raise ValueError("Each look must be of the images beside it; their numbers differ.")
     found = {"features": copies(seen.features[:1000], train.features, real.features),
              "pixels": copies(pixels(x[:1000]), pixels(known), pixels(held_out))}
     closest = found["features"].distance.topk(min(20, len(x)), largest=False).indices
@@ -190,14 +195,18 @@ def page(e: Evaluation, # any
     shares.margins(y=.2)
     rows = torch.cat([part for pair in zip(*(images.split(10) for images in e.pairs)) for part in pair])
     show_grid(rows, min(10, len(e.pairs[0])), "the twenty closest; below each, its training image", pairs)
-    c = e.copies["features"]
-    bins = torch.linspace(0, torch.cat([c.distance, c.usual]).max().item(), 40)
-    near.hist(c.usual, bins, density=True, color=REAL, alpha=.6, label="held out")
-    near.hist(c.distance, bins, density=True, color=FAKE, alpha=.6, label="generated")
-    near.set(title="distance to the nearest training image, in features", yticks=[])
-    near.legend(fontsize=8)
+    _draw_nearness(near, e.copies["features"])
     figure.supxlabel(in_words(e), fontsize=8)
     return figure
+
+# %% ../nbs/12_reports.ipynb #12-18b
+def _draw_nearness(ax, c: Copies) -> None:
+    "How near generated and held-out images come to the training images, in features."
+    bins = torch.linspace(0, torch.cat([c.distance, c.usual]).max().item(), 40)
+    ax.hist(c.usual, bins, density=True, color=REAL, alpha=.6, label="held out")
+    ax.hist(c.distance, bins, density=True, color=FAKE, alpha=.6, label="generated")
+    ax.set(title="distance to the nearest training image, in features", yticks=[])
+    ax.legend(fontsize=8)
 
 # %% ../nbs/12_reports.ipynb #12-20
 class FidCallback:
@@ -236,6 +245,7 @@ def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:ow
 def earlier(path: Path, # of a report.json, there or not
            ) -> dict:
     "What a report says already; ValueError where the file is no report."
+    must_be(Path, path=path)
     try: said = json.loads(path.read_bytes()) if path.exists() else {}
     except ValueError: said = None
     if not isinstance(said, dict): raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.")
