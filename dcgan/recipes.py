@@ -241,7 +241,7 @@ def from_json(text: str | bytes, # what `to_json` wrote
              ) -> Recipe:
     "The recipe; ValueError where the text holds none."
     try: values = json.loads(text)
-    except ValueError as e: raise ValueError(f"This is no recipe.json: {e}.") from None
+    except (ValueError, RecursionError) as e: raise ValueError(f"This is no recipe.json: {e}.") from None
     if not isinstance(values, dict): raise ValueError("This is no recipe.json: it holds no fields.")
     return Recipe().replace(**{k: v for k, v in values.items() if k not in ("g_layers", "d_layers")})
 
