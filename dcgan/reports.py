@@ -247,6 +247,6 @@ def earlier(path: Path, # of a report.json, there or not
     "What a report says already; ValueError where the file is no report."
     must_be(Path, path=path)
     try: said = json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError: said = None
+    except (ValueError, RecursionError): said = None
     if not isinstance(said, dict): raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.")
     return said

@@ -189,6 +189,8 @@ def test_what_can_not_be_evaluated_is_refused(run, tiny, here, capsys):
     assert main(["evaluate", "small", "--resize", *FEW]) == 0
     capsys.readouterr()
     refused(["evaluate", "run", "--data", "digitz"], ["'digitz'", "'digits'"], capsys)
+    (run / "report.json").write_text("[" * 100_000)
+    refused(["evaluate", "run", *FEW], ["run/report.json is no report"], capsys)
     (run / "report.json").write_text("[")
     refused(["evaluate", "run", *FEW], ["run/report.json is no report", "--out"], capsys)
     (run / "generator/model.safetensors").unlink()
@@ -208,7 +210,7 @@ def test_training_is_measured_every_few_epochs_and_resumes(here, capsys):
     assert all(float(row["digit_fid"]) > 10 for row in rows if row["digit_fid"])
 
 
-@pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
+@pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ("[" * 100_000, "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
 def test_a_foreign_recipe_is_refused(run, capsys, text, said):
     (run / "recipe.json").write_text(text, encoding="latin-1")
     refused("train digits --run run --resume".split(), [said], capsys)
@@ -223,7 +225,7 @@ def test_damaged_runs_are_refused(run, capsys):
 
 
 @pytest.mark.parametrize("argv, said", [
-    (["train", "digits", "--lr-g", "-1"], "lr_g is -1.0"), (["sample", "nowhere"], "'nowhere'")])
+    (["train", "digits", "--lr-g", "-1"], "--lr-g is -1.0"), (["sample", "nowhere"], "'nowhere'")])
 def test_as_a_program_it_exits_with_2(here, argv, said):
     done = subprocess.run([sys.executable, "-m", "dcgan", *argv], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
