@@ -16,14 +16,12 @@ from pathlib import Path
 from reprlib import repr as shown
 
 import numpy as np
-import psutil
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .plots import home
 from .shapes import Row, ShapeTable, rows_from, shape_table
 
 # %% ../nbs/04_networks.ipynb #04-06
@@ -117,7 +115,8 @@ def check_memory(needed: int, # bytes
                  what: str,   # that needs them: the sentence's first words
                 ) -> None:
     "ValueError, before anything is made, where more memory is needed than this machine has free."
-    free = psutil.virtual_memory().available
+    from psutil import virtual_memory
+    free = virtual_memory().available
     if needed > free:
         raise ValueError(f"{what} would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free; ask for less.")
 
@@ -205,6 +204,7 @@ def find_model(what: str | Path, # a run folder, a saved folder, a shipped name,
         raise ValueError(f"{shown(what)} names no network; give a folder, one of {', '.join(shipped())}, or 'hub:owner/name'.")
     if str(what).startswith("hub:"):
         return hub_name(str(what)[4:])
+    from dcgan.plots import home  # here, so that importing this module stays light
     path = home(what)
     for folder in (path / "generator", path, ASSETS / path):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
@@ -320,6 +320,7 @@ class Network(nn.Module, PyTorchModelHubMixin):
                         config: dict | None = None,  # what config.json says; None: the constructor's arguments
                         **kwargs):                   # as PyTorchModelHubMixin has them
         "config.json, model.safetensors and a README."
+        from dcgan.plots import home
         return super().save_pretrained(home(folder), config=config or getattr(self, "config", None), **kwargs)
 
     def check_input(self,

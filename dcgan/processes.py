@@ -38,6 +38,7 @@ def alone_among_many() -> str: # a note, or ""
         return ""
     return f"{many[0]} is set, but not by torchrun: this process trains alone; several share a run under torchrun or accelerate launch"
 
+# %% ../nbs/10_processes.ipynb #10c-08v
 @contextmanager
 def without(names: Iterable[str], # of environment variables
            ) -> Iterator[None]:
@@ -135,6 +136,7 @@ def without_terminal(streams: list[int],  # file descriptors that were terminals
     for stream in streams:
         os.dup2(nowhere, stream)
 
+# %% ../nbs/10_processes.ipynb #10c-23v
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], int]]:
     """Inside the block a request to stop (Ctrl-C, SIGTERM, SIGHUP, or the launcher's death) only sets a mark: the yielded

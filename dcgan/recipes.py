@@ -195,6 +195,7 @@ def plain(value):  # a number or word from any library; returns Python's own whe
         return float(value)
     return str.__str__(value) if isinstance(value, str) else value
 
+# %% ../nbs/05_recipes.ipynb #05-25v
 def check(recipe: "Recipe", # with fields as given
          ) -> None:
     "ValueError, in one sentence, for the first field out of its range or choices, or where no network fits."

@@ -221,6 +221,7 @@ def writing(folder: Path, # a run's
             raise
         raise OSError(f"{folder} can't be written ({e.strerror or e}); what was saved in it before is as it was.") from e
 
+# %% ../nbs/10_runs.ipynb #10-21v
 @contextmanager
 def alone_in(folder: Path, # a run's
             ) -> Iterator[None]:
@@ -301,6 +302,7 @@ def unfit_weights(weights: dict,   # from a checkpoint
             return f"{name}, which is not finite"
     return next((f"{name}, which this network has not" for name in found if name not in wanted), "")
 
+# %% ../nbs/10_runs.ipynb #10-24cv
 def unfit_adam(held: dict,      # an optimiser's state, from a checkpoint
                net: nn.Module,  # the network that it trains
               ) -> str:         # what is wrong; "" for nothing
@@ -324,6 +326,7 @@ def unfit_rows(rows: list,  # from a checkpoint
     return not all(isinstance(row, dict) and set(COLUMNS) <= set(row) and
                    all(type(k) is str and type(v) in (bool, int, float, str) for k, v in row.items()) for row in rows)
 
+# %% ../nbs/10_runs.ipynb #10-24dv
 def unfit(state: dict,     # a checkpoint of ours
           recipe: Recipe,  # whose run goes on with it
          ) -> str:         # what is wrong, as the end of a sentence; "" for nothing
@@ -410,6 +413,7 @@ def check_bank(bank: Bank,     # to be trained on
         raise ValueError(f"The {n:,} images of {bank.name} are other images than those that the run was trained on; "
                          "bring back the same, or start a new run.")
 
+# %% ../nbs/10_runs.ipynb #10-33v
 def changes(state: dict,  # from a checkpoint, or empty
             now: dict,    # precision, device, processes, threads
            ) -> str:      # a note; "" where all is as it was
@@ -452,7 +456,6 @@ def save_generator(G: Generator, # to keep
                 os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
 ASIDE = re.compile(r"\.(generator|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+")  # our own names
 
 def clear_leftovers(folder: Path, # the run folder

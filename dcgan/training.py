@@ -52,6 +52,7 @@ def images_of(recipe: Recipe,          # that names them
             raise
         raise FileNotFoundError(f"{e}; if the folder has moved, resume with its new place, --data folder:PATH") from None
 
+# %% ../nbs/10_training.ipynb #10-06bv
 def made(run_dir: Path | Callable[[], Path], # the run's folder, or what makes one
         ) -> Path:                           # the folder, which is there now
     "Make the folder of a new run. FileExistsError where somebody was faster."
@@ -125,6 +126,7 @@ def save(run: "Trainer") -> None: # with or without a folder
     save_checkpoint(run.state() | run.setting | {"images": len(run.bank.images), "content": run.content}, run.run_dir)
     show(run)
 
+# %% ../nbs/10_training.ipynb #10-17v
 def show(run: "Trainer") -> None: # with a folder
     "The generator and the history; samples and curves as they stand."
     save_generator(run.best_G, run.run_dir / "generator")
@@ -177,6 +179,7 @@ def reported(path: Path, # of a report.json, there or not
         return {}
     return said if isinstance(said, dict) else {}
 
+# %% ../nbs/10_training.ipynb #10-21v
 def report(run: "Trainer") -> dict: # at its end, or where it was stopped
     "What was done, by what, how fast (the loop alone); also written to report.json, beside what `evaluate` left there."
     seconds, seen = sum(row["seconds"] for row in run.history.rows), run.images_seen
