@@ -11,10 +11,10 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from dcgan.devices import machine
+from dcgan.engine.devices import machine
 from dcgan.networks import Generator
 from dcgan.recipes import RECIPES
-from dcgan.runs import Run, save_checkpoint
+from dcgan.checkpoints import Run, save_checkpoint
 from dcgan.training import Trainer, animate, save
 
 FIRST_STEP = """

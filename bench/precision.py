@@ -13,8 +13,8 @@ from pathlib import Path
 
 import ablations
 import torch
-from dcgan.metrics import digit_fid
-from dcgan.devices import machine
+from dcgan.evaluation.metrics import digit_fid
+from dcgan.engine.devices import machine
 from dcgan.training import Trainer
 
 ROWS = Path(__file__).resolve().parent / "precision.csv"

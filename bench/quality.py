@@ -53,9 +53,9 @@ def append(path: Path, row: dict) -> None:
 
 def steps(contender: Contender) -> Iterator[int]:
     "Train without end; after each step, the number of images that it saw."
-    from dcgan.sources import load
+    from dcgan.datasets.sources import load
     from dcgan.training import Trainer
-    from dcgan.scale import textbook
+    from dcgan.engine.cost import textbook
     r = contender.recipe
     if contender.textbook:
         images = load(r.data, image_size=r.image_size, channels=r.channels).images
@@ -76,7 +76,7 @@ def rate(run: Iterator[int], seconds: float) -> float:
 
 def speed(rounds: int = 6, seconds: float = 4) -> None:
     "All contenders in turn, several times; the median of each."
-    from dcgan.devices import machine
+    from dcgan.engine.devices import machine
     runs = {name: steps(c) for name, c in contenders().items()}
     for run in runs.values(): rate(run, 2)  # the first steps warm up
     found = {name: [] for name in runs}
@@ -101,8 +101,8 @@ def wanted() -> Iterator[tuple[str, int, list[int]]]:
 
 def train_one(name: str, seed: int, minutes: list[int]) -> None:
     "One run; a row for each of `minutes` when its images have been seen."
-    from dcgan.metrics import digit_fid
-    from dcgan.sources import load
+    from dcgan.evaluation.metrics import digit_fid
+    from dcgan.datasets.sources import load
     from dcgan.training import Trainer
     c = contenders()[name]
     bank = load(c.recipe.data, image_size=c.recipe.image_size, channels=c.recipe.channels)

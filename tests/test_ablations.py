@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from dcgan.guidelines import audit
+from dcgan.audit import audit
 from dcgan.recipes import NETS, RECIPES, differences
 from dcgan.shapes import Row, rows_from, shape_table
 from dcgan.training import Trainer

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
-from dcgan.runs import STATS, History, alone_in, animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
-from dcgan.sources import load
+from dcgan.checkpoints import STATS, History, alone_in, animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from PIL import Image
 from torch import nn
@@ -302,7 +302,7 @@ def test_fp16_starts_its_scalers_fresh(run):
 
 
 def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(run):
-    program = f"import sys, time; from pathlib import Path; from dcgan.runs import alone_in\nwith alone_in(Path({str(run)!r})): print('in', flush=True); time.sleep(600)"
+    program = f"import sys, time; from pathlib import Path; from dcgan.checkpoints import alone_in\nwith alone_in(Path({str(run)!r})): print('in', flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "in\n"
     before = contents(run)

@@ -1,8 +1,8 @@
 "Device, precision, gradient scalers, memory and threads: asked of the machine, refused in a sentence."
-import dcgan.devices as devices
+import dcgan.engine.devices as devices
 import pytest
 import torch
-from dcgan.devices import autocast_for, keep_memory, pick_device, pick_precision, products_pay, resident, set_threads
+from dcgan.engine.devices import autocast_for, keep_memory, pick_device, pick_precision, products_pay, resident, set_threads
 from dcgan.training import Trainer
 
 CPU, CUDA, MPS = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))

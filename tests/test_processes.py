@@ -8,9 +8,9 @@ import time
 
 import pytest
 import torch
-from dcgan.processes import (FOREIGN, LAUNCHED, accelerator_for, agreed, alone_among_many, asked_to_stop, stop_together, synchronised,
+from dcgan.engine.processes import (FOREIGN, LAUNCHED, accelerator_for, agreed, alone_among_many, asked_to_stop, stop_together, synchronised,
                              together, world)
-from dcgan.runs import find_checkpoint, writing
+from dcgan.checkpoints import find_checkpoint, writing
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = "digits --filters 4 --images 256 --batch-size 32 --log-every 4 --device cpu --precision fp32 --no-save-plots".split()

@@ -3,8 +3,8 @@ import copy
 
 import pytest
 import torch
-from dcgan.devices import products_pay
-from dcgan.products import ProductConv2d, ProductConvTranspose2d, Walk, met, paint, patches, use_products, ways
+from dcgan.engine.devices import products_pay
+from dcgan.engine.products import ProductConv2d, ProductConvTranspose2d, Walk, met, paint, patches, use_products, ways
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
 from torch import nn

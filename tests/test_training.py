@@ -14,17 +14,17 @@ import time
 import traceback
 from pathlib import Path
 
-import dcgan.runs
+import dcgan.checkpoints
 import dcgan.training
 import numpy as np
 import pytest
 import torch
 from dcgan.cli import main
 from dcgan.data import Batches
-from dcgan.devices import has_bf16, pick_precision
+from dcgan.engine.devices import has_bf16, pick_precision
 from dcgan.networks import Generator, latent
 from dcgan.recipes import RECIPES, from_json
-from dcgan.sources import Bank, load
+from dcgan.datasets.sources import Bank, load
 from dcgan.training import Trainer, decayed
 from torch import nn
 
@@ -261,7 +261,7 @@ def moments(patch, kill_at, log):
         return HalfWritten(file, die) if due("open", Path(path).name) else file
     patch.setattr(os, "replace", before(os.replace, "replace", lambda args: [Path(p).name for p in args]))
     patch.setattr(os, "fsync", before(os.fsync, "fsync", lambda args: []))
-    patch.setattr(dcgan.runs, "open", half_written, raising=False)
+    patch.setattr(dcgan.checkpoints, "open", half_written, raising=False)
     for verb in "train_discriminator", "train_generator":
         patch.setattr(Trainer, verb, before(getattr(Trainer, verb), verb, lambda args: [args[0].step]))
 
