@@ -100,7 +100,7 @@ def test_the_command_races(tmp_path, monkeypatch, capsys):
     assert "in 5 rounds" in out and "multiply-adds" in out and "28×28×1, 8 filters, batch 64; cpu" in out and "100 GFLOP/s" in out
     assert not list(tmp_path.iterdir()) and "dcgan bench" in usage()
     for words, said in [("bench", "which recipe"), ("bench digit", "'digits'"), ("bench digits --seconds 0", "seconds is 0"), ("bench digits --epoch 3", "'--epochs'"),
-                        ("bench digits --second 3", "'--seconds'"), ("bench digits --device tpu", "'tpu'"), ("bench digits --images 10", "10"), ("bench digits --lr-g -1", "lr_g")]:
+                        ("bench digits --second 3", "'--seconds'"), ("bench digits --device tpu", "'tpu'"), ("bench digits --images 10", "10"), ("bench digits --lr-g -1", "--lr-g is -1")]:
         assert main(words.split()) == 2, words
         out, err = capsys.readouterr()
         assert out == "" and said in err and err.count("\n") == 1, err
