@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import sys
 from math import inf
@@ -69,8 +70,17 @@ def test_a_runner_ends_with_its_orders(images):
     assert runner.ask((small(epochs=9), images.numpy(), "fp32", torch.device("cpu"), 1)) == "ready"
     assert runner.ask(0.1)[0] > 0
     assert os.getsid(runner.process.pid) != os.getsid(0)  # the terminal's Ctrl-C is not for it
-    runner.close()
+    runner.process.communicate(timeout=300)  # no more orders
     assert runner.process.returncode == 0
+
+
+def test_a_runner_at_work_is_stopped(images):
+    runner = Runner("ours")
+    assert runner.ask((small(epochs=10**6), images.numpy(), "fp32", torch.device("cpu"), 1)) == "ready"
+    pickle.dump(10**5, runner.process.stdin)  # a day's work
+    runner.process.stdin.flush()
+    runner.close()
+    assert runner.process.returncode == -signal.SIGKILL and not psutil.Process().children()
 
 
 def test_the_numbers_of_a_race():

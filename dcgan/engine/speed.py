@@ -131,7 +131,9 @@ class Runner:
     def close(self) -> None:
         "No more orders. Who is at work yet is stopped."
         try: self.process.communicate(timeout=5)
-        except subprocess.TimeoutExpired: self.process.kill()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         except ConnectionError: pass  # it is gone already
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-14
