@@ -3,6 +3,8 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PROCESSORS = {  # what torch, oneDNN, MKL and OpenBLAS may use of this processor
     "SSE 4.1": {
@@ -19,6 +21,11 @@ PROCESSORS = {  # what torch, oneDNN, MKL and OpenBLAS may use of this processor
     },
 }
 THREADS = 1, 2
+NO_BF16 = """\
+import torch
+torch.cpu._is_avx512_bf16_supported = torch.cpu._is_amx_tile_supported = lambda: False
+del torch
+"""  # what every kernel runs first: older processors don't multiply bf16, so `--precision auto` is fp32 there
 
 
 def settings():
@@ -33,17 +40,29 @@ def differing(output):
     return re.findall(r"^(?:FAILED|ERROR) (\S+?(?:::Cell \d+)?)(?: - .*)?$", output, re.M)
 
 
+def older_kernels(folder):
+    "Make the folder one for IPython whose kernels say that this processor has no bf16; its environment variable."
+    startup = Path(folder) / "profile_default" / "startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    (startup / "no_bf16.py").write_text(NO_BF16)
+    return {"IPYTHONDIR": str(folder)}
+
+
+def cells_that_differ(command, name, variables, more):
+    "Run the command under one setting, and print what pytest says if a cell fails."
+    print(f"{name}: {' '.join(f'{k}={v}' for k, v in variables.items())}", flush=True)
+    done = subprocess.run(command, env=os.environ | variables | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    cells = differing(done.stdout)
+    if done.returncode and not cells:
+        cells = [f"pytest ended with status {done.returncode}"]
+    print(done.stdout if cells else "".join(done.stdout.splitlines(keepends=True)[-1:]), flush=True)
+    return cells
+
+
 def main(command):
     "Run the command, pytest over the lessons, under each setting; the exit status."
-    found = {}
-    for name, variables in settings():
-        print(f"{name}: {' '.join(f'{k}={v}' for k, v in variables.items())}", flush=True)
-        done = subprocess.run(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        cells = differing(done.stdout)
-        if done.returncode and not cells:
-            cells = [f"pytest ended with status {done.returncode}"]
-        print(done.stdout if cells else "".join(done.stdout.splitlines(keepends=True)[-1:]), flush=True)
-        found[name] = cells
+    with TemporaryDirectory() as folder:
+        found = {name: cells_that_differ(command, name, variables, older_kernels(folder)) for name, variables in settings()}
     print("Cells that differ:")
     for name, cells in found.items():
         print(f"  {name:20} {', '.join(cells) or 'none'}")

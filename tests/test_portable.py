@@ -1,8 +1,10 @@
 "`make portable`: each setting gets its variables, and the cells that differ are listed."
+import os
+import subprocess
 import sys
 
 import pytest
-from portable import differing, main, settings
+from portable import differing, main, older_kernels, settings
 
 FAKE = """
 import os, sys
@@ -36,3 +38,10 @@ def test_the_status_is_pytest_s(capsys, program, status, said):
 def test_what_pytest_prints_is_read():
     printed = "2 failed\nFAILED nbs/a.ipynb::Cell 3 - x\nERROR nbs/b.ipynb\nFAILED\n12 passed in 3.0s\n"
     assert differing(printed) == ["nbs/a.ipynb::Cell 3", "nbs/b.ipynb"]
+
+
+def test_kernels_say_that_there_is_no_bf16(tmp_path):
+    ask = "import torch; from dcgan.devices import has_bf16; print(has_bf16(torch.device('cpu')), torch.cpu._is_amx_tile_supported.__name__)"
+    env = os.environ | older_kernels(tmp_path) | {"PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "-c", ask], env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "<lambda>"], done.stderr
