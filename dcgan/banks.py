@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'Bank', 'check_images', 'flat', 'decoded', 'Job', 'from_files', 'finished', 'chunk', 'build', 'finish',
-           'mapped', 'fault', 'gigabytes', 'make', 'alone', 'fingerprint', 'cached']
+           'mapped', 'fault', 'make', 'alone', 'fingerprint', 'cached']
 
 # %% ../nbs/07_banks.ipynb #07-03
 import contextlib, errno, hashlib, json, math, os, shutil, zlib
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
+from .values import gigabytes
 
 # %% ../nbs/07_banks.ipynb #07-08
 class Bank(NamedTuple):
@@ -183,11 +185,6 @@ def fault(folder: Path          # a finished bank's
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as e: return str(e) or type(e).__name__
 
 # %% ../nbs/07_banks.ipynb #07-32
-def gigabytes(n: int  # bytes
-             ) -> str:
-    "In the unit that a person would use."
-    return f"{n/1e9:.1f} GB" if n >= 1e9 else f"{n/1e6:.1f} MB" if n >= 1e6 else f"{n/1e3:.0f} kB"
-
 def make(folder: Path,        # the finished bank's, which does not exist yet
          job: Job             # what to read
         ) -> None:

@@ -22,13 +22,16 @@ from .data import to_x
 from .metrics import inception_fid
 from .networks import Generator
 from .plots import save_figure, save_grid, write_aside
-from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
+from .recipes import ABOUT, RECIPES, Recipe, flag, from_json
 from .reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
-from .runs import new_run
 from .scale import explained
-from .sources import load
+from .sources import Bank, load
 from .speed import race, standings
-from .training import Trainer, report
+from .training import Progress, Trainer
+from .checkpoints import RunFolder, new_run, report
+from .devices import compiled, crowded, tune
+from .processes import alone_among_many, engine_for
+from .values import known
 
 # %% ../nbs/18_cli.ipynb #18-06
 @dataclass(frozen=True)
@@ -48,7 +51,6 @@ class TrainFlags:
     device: str = "auto"          # auto, cpu, cuda, cuda:1 or mps
     precision: str = "auto"       # auto (what the device is fast in), fp32, bf16 or fp16
     threads: int | None = None    # that share an operation on a CPU; None: as torch has them
-    products: bool | None = None  # convolutions as matrix products; None: where that pays
     compile: str = "none"         # a backend of torch.compile for both networks, such as inductor
     verbose: int = 1              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
     save_plots: bool = True       # write pictures, curves and animations
@@ -111,34 +113,49 @@ def train(argv: list[str]) -> int:
             started = from_json(there.read_bytes())
             if started.name != recipe.name: raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
-    run = flags.run or partial(new_run, recipe.name)
-    trainer = Trainer(as_recipe(flags.recipe), run, device=flags.device, precision=flags.precision, verbose=flags.verbose,
-                      save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir, threads=flags.threads,
-                      products=flags.products, compile=flags.compile)
-    if flags.evaluate_every: trainer.callbacks = [measuring(trainer.recipe, flags)]
-    return say_end(run_or_say(trainer), flags)
+    recipe, run = as_recipe(flags.recipe), flags.run or partial(new_run, recipe.name)
+    said, folder = Progress(flags.verbose), RunFolder(run, flags.resume, pictures=flags.save_plots)
+    tune(flags.device, flags.threads)
+    engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
+    bank = images_of(recipe, flags)
+    trainer = Trainer(recipe, bank.images, engine, [folder, said, *measuring(recipe, flags)])
+    trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
+    for net in trainer.G, trainer.D:
+        compiled(engine.bare(net), flags.compile)
+    try:
+        trainer.train()
+    except RuntimeError as e:
+        raise explained(e, recipe, engine.device, engine.precision) from None
+    return say_end(trainer, folder, flags)
 
-def run_or_say(trainer: Trainer,  # about to run
-              ) -> Trainer:       # at its end
-    "Run; ValueError with a batch that may fit where memory ran out."
-    try: return trainer.train()
-    except RuntimeError as e: raise explained(e, trainer.recipe, trainer.device, trainer.precision) from None
+def images_of(recipe: Recipe,    # that names them
+              flags: TrainFlags, # as given
+             ) -> Bank:
+    "The images to train on. FileNotFoundError where they are absent; for a run that goes on, how to say that they moved."
+    try:
+        return load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=recipe.images, data_dir=flags.data_dir)
+    except FileNotFoundError as e:
+        if not flags.resume or not recipe.data.startswith("folder:"):
+            raise
+        raise FileNotFoundError(f"{e}; if the folder has moved, resume with its new place, --data folder:PATH") from None
 
 # %% ../nbs/18_cli.ipynb #18-15b
 def measuring(recipe: Recipe,    # about to be trained
               flags: TrainFlags, # as given
-             ) -> FidCallback:
+             ) -> list[FidCallback]:  # none, or one
     "What measures the generator every so many epochs; ValueError where that can't be done."
     every = flags.evaluate_every
+    if not every: return []
     if every < 0: raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
-    return FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)
+    return [FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)]
 
 # %% ../nbs/18_cli.ipynb #18-17
 def say_end(trainer: Trainer,  # at its end, or stopped
+            folder: RunFolder, # that kept it
             flags: TrainFlags, # as given
            ) -> int:           # exit status
     "One line: what was done, how fast, and what to open or how to go on."
-    said, run = report(trainer), trainer.run_dir
+    said, run = report(trainer), folder.path
     minutes, seconds = divmod(round(said["seconds"]), 60)
     done = f"{said['steps']:,} steps in {minutes} min {seconds:02d} s, {said['images_per_s']:,} images/s"
     if trainer.stopped:
@@ -148,7 +165,7 @@ def say_end(trainer: Trainer,  # at its end, or stopped
         print(f"{done}; stopped and saved. To go on: {go_on}")
         return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = "samples.png", "losses.png", "samples.gif"
-    if trainer.verbose and trainer.accelerator.is_main_process: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if trainer.save_plots else f"{run}/history.csv"))
+    if flags.verbose and trainer.engine.main: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if flags.save_plots else f"{run}/history.csv"))
     return 0
 
 # %% ../nbs/18_cli.ipynb #18-19

@@ -8,7 +8,7 @@ import contextlib, errno, io, os, shutil, socket, tempfile, zipfile, zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .banks import gigabytes
+from .values import gigabytes
 
 # %% ../nbs/07_downloads.ipynb #07-06
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import to_x
-from .devices import machine
+from .values import machine
 from .judges import Judge, accuracy, digit_judge, train_judge
 from .networks import ASSETS, Generator, generator_for
 from .plots import check_images

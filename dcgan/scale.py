@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .devices import free_memory, out_of_memory
-from .recipes import Recipe, known
+from .devices import free_memory
+from .recipes import Recipe
+from .values import known
 from .shapes import ShapeTable
 
 
@@ -83,6 +84,7 @@ def explained(error: Exception,       # from a step
               precision: str,         # "fp32", "bf16" or "fp16"
              ) -> Exception:          # what to raise
     "Where memory ran out, a ValueError that says which batch may fit; any other error as it came."
+    from accelerate.utils.memory import should_reduce_batch_size as out_of_memory
     return ValueError(too_large(recipe, free_memory(device), precision)) if out_of_memory(error) else error
 
 # %% ../nbs/17_scale.ipynb #17-22

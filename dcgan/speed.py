@@ -18,25 +18,18 @@ from typing import Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from .devices import busy_cores, pick_device, pick_precision
+from .devices import busy_cores, pick_device, pick_precision, tune
 from .recipes import Recipe
 from .scale import cost, explained, memory, textbook
-from .sources import Bank
-from .training import Trainer, progress
+from .steps import Engine
+from .training import Trainer
 
 # %% ../nbs/17_speed.ipynb #17s-06
 def ours(trainer: Trainer, # just made
         ) -> Iterator[int]:
     "The trainer's own loop; after each step, the number of real images that it saw."
-    trainer.open()
-    bar = progress(trainer)
-    for epoch in range(trainer.recipe.epochs):
-        for x in trainer.batches.epoch(epoch):
-            trainer.set_rates()
-            trainer.train_discriminator(x)
-            trainer.train_generator()
-            trainer.after_step(bar, epoch)
-            yield len(x)
+    for _ in trainer.steps():
+        yield trainer.n
 
 # %% ../nbs/17_speed.ipynb #17s-08
 def settle(device: torch.device, # where work may still be going on
@@ -73,7 +66,8 @@ def begun(name: str,            # "textbook" or "ours"
          ) -> Iterator[int]:
     "A loop that is ready for its first step."
     if name == "textbook": return textbook(recipe, images, recipe.epochs, device, open(os.devnull, "w"))
-    return ours(Trainer(recipe, None, Bank(images, None, recipe.data), str(device), precision, verbose=0))
+    tune(str(device))
+    return ours(Trainer(recipe, images, Engine(device, precision)))
 
 def obey(name: str, # "textbook" or "ours"
         ) -> None:
