@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
-from dcgan.checkpoints import alone_in, animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
 from dcgan.sources import load
 from dcgan.training import STATS, History
 from PIL import Image
