@@ -16,6 +16,7 @@ import dcgan.checkpoints
 import numpy as np
 import pytest
 import torch
+from dcgan.cli import main
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
 from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
 from dcgan.sources import load
@@ -271,10 +272,13 @@ def own(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_data_folder_may_move(own):
+def test_a_data_folder_may_move(own, capsys):
     (own / "pics").rename(own / "photos")
     recipe = from_json((own / "run/recipe.json").read_text()).replace(epochs=2)
-    assert "--data folder:PATH" in refusal(trained, recipe, "run", resume=True)
+    before = contents(own / "run")
+    assert main("train digits --run run --resume --epochs 2 --device cpu --verbose 0".split()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "--data folder:PATH" in said and contents(own / "run") == before
     assert trained(recipe.replace(data="folder:photos"), "run", resume=True).step == 4
     assert from_json((own / "run/recipe.json").read_text()).data == "folder:photos"
 
