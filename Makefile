@@ -9,15 +9,18 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Lessons run $(JOBS) at a time, so each gets its share of the cores; bars and debugger notes would go to stored outputs.
 LESSON_ENV = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(shell expr \( $(CORES) + $(JOBS) - 1 \) / $(JOBS))} \
 	TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYDEVD_DISABLE_FILE_VALIDATION=1
+NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
+	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval pytest lab execute clean-notebooks export headers readme lesson judge ablations bench
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
 	@echo "make test                       everything that is checked: sync, lessons, tests"
 	@echo "make lab                        open JupyterLab on the lessons"
 	@echo "make nbval [N=03_shapes]        run the lessons again and compare every stored output"
+	@echo "make portable [N=03_shapes]     the same as other machines would: older processors, one thread and two; half an hour for all"
 	@echo "make lesson N=03_shapes         export, execute, clean and check one lesson"
 	@echo "make execute [N=03_shapes]      run notebooks and store their outputs"
 	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"
@@ -56,8 +59,10 @@ check: setup
 	@$(BIN)/nb-clean check -o -c --preserve-cell-metadata-field tags -- $(NOTEBOOKS) || { echo "These notebooks hold metadata: make clean-notebooks" >&2; exit 1; }
 
 nbval: setup
-	@$(LESSON_ENV) $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
-		--nbval-cell-timeout=120 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
+	@$(LESSON_ENV) $(NBVAL)
+
+portable: setup
+	@$(LESSON_ENV) $(BIN)/python tests/portable.py $(NBVAL) || $(FAILED)
 
 pytest: setup
 	@MPLBACKEND=Agg $(BIN)/python -m pytest -q --durations=5 $(ARGS)

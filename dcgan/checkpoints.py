@@ -33,7 +33,7 @@ from torch import Tensor, nn
 # %% ../nbs/10_runs.ipynb #10-04b
 from .values import machine
 from .networks import Discriminator, Generator
-from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
+from .plots import animate_curves, curves, home, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .data import order, to_x
 from .training import COLUMNS, STATS, Trainer
 from .recipes import Recipe, command, differences, from_json, to_json
@@ -93,6 +93,7 @@ def writing(folder: Path, # a run's
             raise
         raise OSError(f"{folder} can't be written ({e.strerror or e}); what was saved in it before is as it was.") from e
 
+# %% ../nbs/10_runs.ipynb #10-21v
 @contextmanager
 def alone_in(folder: Path, # a run's
             ) -> Iterator[None]:
@@ -173,6 +174,7 @@ def unfit_weights(weights: dict,   # from a checkpoint
             return f"{name}, which is not finite"
     return next((f"{name}, which this network has not" for name in found if name not in wanted), "")
 
+# %% ../nbs/10_runs.ipynb #10-24cv
 def unfit_adam(held: dict,      # an optimiser's state, from a checkpoint
                net: nn.Module,  # the network that it trains
               ) -> str:         # what is wrong; "" for nothing
@@ -196,6 +198,7 @@ def unfit_rows(rows: list,  # from a checkpoint
     return not all(isinstance(row, dict) and set(COLUMNS) <= set(row) and
                    all(type(k) is str and type(v) in (bool, int, float, str) for k, v in row.items()) for row in rows)
 
+# %% ../nbs/10_runs.ipynb #10-24dv
 def unfit(state: dict,     # a checkpoint of ours
           recipe: Recipe,  # whose run goes on with it
          ) -> str:         # what is wrong, as the end of a sentence; "" for nothing
@@ -302,6 +305,7 @@ def setting(trainer: Trainer, # any
     threads = {"threads": torch.get_num_threads()} if e.device.type == "cpu" else {}
     return {"precision": e.precision, "device": e.device.type, "processes": e.world} | threads
 
+# %% ../nbs/10_runs.ipynb #10-33v
 def changes(state: dict,  # from a checkpoint, or empty
             now: dict,    # precision, device, processes, threads
            ) -> str:      # a note; "" where all is as it was
@@ -344,7 +348,6 @@ def save_generator(G: Generator, # to keep
                 os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
 ASIDE = re.compile(r"\.(generator|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+")  # our own names
 
 def clear_leftovers(folder: Path, # the run folder
@@ -426,7 +429,7 @@ class RunFolder:
             raise ValueError(f"save_every is {save_every!r}; it must be a whole number of epochs from 1, or None.")
         self.resume, self.save_every, self.pictures, self.held = resume, save_every, pictures, ExitStack()
         self.make = folder if callable(folder) else None
-        self.path = None if callable(folder) else Path(folder).expanduser()
+        self.path = None if callable(folder) else home(folder)
         if self.path:
             check_place(self.path, resume)
 

@@ -8,6 +8,7 @@ __all__ = ['RULES', 'Op', 'watch', 'Trace', 'trace', 'Finding', 'judge', 'stride
 # %% ../nbs/02_guidelines.ipynb #02-03
 import re
 from html import escape
+from numbers import Integral
 from textwrap import fill
 from typing import Iterator, NamedTuple
 import torch
@@ -57,10 +58,17 @@ class _Recorder(TorchDispatchMode):
         return out
 
 # %% ../nbs/02_guidelines.ipynb #02-11
+def _check_net(net) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"expected a network (a torch.nn.Module), got {type(net).__name__}")
+
 def watch(net: nn.Module,            # any network
           x: Tensor,                 # a batch of its inputs
           boost: int | None = None) -> tuple[Tensor, list[Op]]:  # number of the operation whose result is scaled up to 10,000
     "Run `net` in training mode; buffers, modes, gradients and random state stay as they were."
+    _check_net(net)
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a batch of the network's inputs, a tensor, got {type(x).__name__}")
     modes, recorder, hooks = {m: m.training for m in net.modules()}, _Recorder(x, boost), []
     def leave(*_): recorder.stack.pop()
     try:
@@ -99,13 +107,14 @@ class Trace(NamedTuple):
 # %% ../nbs/02_guidelines.ipynb #02-17
 def _guesses(net):
     "Inputs that the first weights suggest: images of the usual sides, then latent vectors."
+    _check_net(net)
     w = next((p for p in net.parameters() if p.ndim > 1), torch.empty(()))
     return [(w.shape[1], side, side) for side in (28, 32, 64, 96, 128) if w.ndim == 4] + [shape for z in w.shape[:2] for shape in ((z,), (z, 1, 1))]
 
 def _batch(net, shape):
     "Eight images in [-1, 1], or eight normal latent vectors; the global random state is left alone."
-    if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"input_shape={shape!r}: expected the shape of one input, such as (100,) or (1, 28, 28)")
+    if not isinstance(shape, (tuple, list)) or not shape or not all(isinstance(n, Integral) and n > 0 for n in shape):
+        raise ValueError(f"input_shape={str(shape)[:30]!r}: expected the shape of one input, such as (100,) or (1, 28, 28)")
     x = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     return (x.clamp(-1, 1) if x[0, 0].numel() > 1 else x).to(next(net.parameters(), x))
 
@@ -115,8 +124,8 @@ def trace(net: nn.Module,              # the network
           role: str | None = None,     # "G", "D", or None: by what it does
           **more) -> Trace:
     "Run `net` on an input that suits it, and note what it does; `more` is for Trace. ValueError if no input suits."
-    given, told = shape or more.get("made"), ""
-    for s in [given] * bool(given) + _guesses(net) * (shape is None):
+    given, told = more.get("made") if shape is None else shape, ""
+    for s in ([] if given is None else [given]) + _guesses(net) * (shape is None):
         x = _batch(net, s)
         try: y, ops = watch(net, x)
         except Exception as e: y, told = None, told or (str(e).splitlines() or [type(e).__name__])[0]  # it may raise anything
@@ -138,6 +147,8 @@ class Finding(NamedTuple):
 def judge(rule,      # a function that yields (verdict, layer, why)
           t: Trace) -> Finding | None:  # a run
     "The weightiest verdict, with its places and reasons; None if the rule says nothing on such a network."
+    if not callable(rule) or not isinstance(t, Trace):
+        raise ValueError(f"judge takes a rule, such as image_size, and a run, such as trace(net), got {type(rule).__name__} and {type(t).__name__}")
     found = list(rule(t)) if any(op.kind for op in t.ops) else [("not told", "", "no layer with weights was seen")]
     worst = next((v for v in ("broken", "not told", "kept") if v in [verdict for verdict, *_ in found]), None)
     wheres, whys = (dict.fromkeys(f[i] for f in found if f[0] == worst and f[i]) for i in (1, 2))
@@ -292,8 +303,10 @@ def audit(nets,                                   # a network, or the pair (G, D
     pair = tuple(nets) if isinstance(nets, (tuple, list)) else (nets,)
     if len(pair) not in (1, 2) or not all(isinstance(net, nn.Module) for net in pair):
         raise TypeError(f"audit takes a network (a torch.nn.Module) or a pair (G, D) of them, not {', '.join(type(net).__name__ for net in pair) or nets}")
-    shapes = input_shape if len(pair) == 2 and input_shape else (input_shape,) * len(pair)
-    if role not in (None, "G", "D")[:5 - 2 * len(pair)] or len(shapes) != len(pair):
+    if not isinstance(loss_takes_logits, bool | None):
+        raise ValueError(f"loss_takes_logits must be True, False, or None where it is not known, got {str(loss_takes_logits)[:30]!r}")
+    shapes = input_shape if len(pair) == 2 and isinstance(input_shape, (tuple, list)) else (input_shape,) * len(pair)
+    if not isinstance(role, str | None) or role not in (None, "G", "D")[:5 - 2 * len(pair)] or len(shapes) != len(pair):
         raise ValueError(f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or 'D' and its shape, a pair (G, D) two shapes")
     runs = [trace(pair[0], shapes[0], role if len(pair) == 1 else "G", takes_logits=loss_takes_logits)]
     if len(pair) == 2: runs += [trace(pair[1], shapes[1], "D", made=tuple(runs[0].y.shape[1:]), takes_logits=loss_takes_logits)]

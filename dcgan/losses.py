@@ -4,6 +4,8 @@
 __all__ = ['bce', 'd_loss', 'g_loss', 'g_loss_saturating']
 
 # %% ../nbs/01_game.ipynb #01-04
+from numbers import Real
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
@@ -11,24 +13,25 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 # %% ../nbs/01_game.ipynb #01-11
 def _logits(t: Tensor, name: str) -> Tensor:
     "Let logits of shape (b,) through, in float32 at least; else ValueError."
-    if not t.is_floating_point() or t.ndim != 1 or len(t) == 0:
-        given = f"{t.dtype} {tuple(t.shape)}"
+    if not isinstance(t, Tensor) or not t.is_floating_point() or t.ndim != 1 or len(t) == 0:
+        given = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
         raise ValueError(f"{name} must be float logits of shape (b,), b >= 1, got {given}: flatten D's output")
     return t.to(torch.promote_types(t.dtype, torch.float32))
 
 def _label(label: float, name: str) -> float:
-    "Let a label through that lies on its side of 1/2; else ValueError."
-    if name == "real_label" and not 0.5 < label <= 1:
-        raise ValueError(f"real_label must be in (0.5, 1], got {label}")
-    if name == "fake_label" and not 0 <= label < 0.5:
-        raise ValueError(f"fake_label must be in [0, 0.5), got {label}")
+    "Let a label through that lies in [0, 1], on its side of 1/2; else ValueError."
+    where = {"real_label": "(0.5, 1]", "fake_label": "[0, 0.5)"}.get(name, "[0, 1]")
+    fits = isinstance(label, Real) and 0 <= label <= 1
+    if not fits or name == "real_label" and label <= 0.5 or name == "fake_label" and label >= 0.5:
+        raise ValueError(f"{name} must be in {where}, got {label if isinstance(label, Real) else type(label).__name__}")
     return float(label)
 
 def bce(t: Tensor,      # logits, shape (b,)
         label: float,   # the label of all of them, in [0, 1]
        ) -> Tensor:     # scalar
     "Mean over the batch of label·softplus(-t) + (1 - label)·softplus(t)."
-    return binary_cross_entropy_with_logits(t, torch.full_like(t, label))
+    t = _logits(t, "t")
+    return binary_cross_entropy_with_logits(t, torch.full_like(t, _label(label, "label")))
 
 # %% ../nbs/01_game.ipynb #01-16
 def d_loss(real: Tensor,             # logits D(x), shape (b,)
@@ -39,7 +42,7 @@ def d_loss(real: Tensor,             # logits D(x), shape (b,)
           ) -> Tensor:               # scalar
     """BCE with logits of `real` against `real_label` and `fake` against `fake_label`, means over the batch.
     ValueError for wrong shapes, labels or reduction."""
-    if reduction not in ("sum", "mean"):
+    if not isinstance(reduction, str) or reduction not in ("sum", "mean"):
         raise ValueError(f"reduction must be 'sum' or 'mean' of the two halves, got {reduction!r}")
     loss = (bce(_logits(real, "real"), _label(real_label, "real_label"))
             + bce(_logits(fake, "fake"), _label(fake_label, "fake_label")))

@@ -158,6 +158,7 @@ LIMITS |= {
 KINDS = {bool: ("True or False", (bool,)), str: ("a word", (str,)), float: ("a number", (int, float)),
          float | None: ("a number, or none", (int, float, type(None)))}  # annotation: words, types
 
+# %% ../nbs/05_recipes.ipynb #05-25v
 def check(recipe: "Recipe", # with fields as given
          ) -> None:
     "ValueError, in one sentence, for the first field out of its range or choices, or where no network fits."
@@ -186,7 +187,8 @@ def check(recipe: "Recipe", # with fields as given
 
 # %% ../nbs/05_recipes.ipynb #05-27
 CPU = {}  # recipe: the fields that `sized_for` changes on a CPU; filled below, beside the recipes
-THERE = {"mnist": "MNIST/raw", "svhn": "SVHN/train_32x32.mat", "celeba": "celeba/list_eval_partition.txt"}  # set: a sign of it
+THERE = {"mnist": [f"MNIST/raw/{part}-*" for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")],
+         "svhn": ["SVHN/train_32x32.mat"], "celeba": ["celeba/list_eval_partition.txt", "celeba/img_align_celeba*"]}  # its files
 
 @dataclass(frozen=True)
 class Recipe(KeepFields, Settings, DataFields, NetworkFields):
@@ -215,8 +217,8 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
                  ) -> "Recipe":
         "This recipe on a GPU; on a CPU the smaller one of `CPU`, on its own data if they are there; a line says what changed."
         small = dict(CPU.get(self.name, {})) if torch.device(device).type == "cpu" else {}
-        root = Path(data_dir or os.environ.get("DCGAN_DATA") or "data").expanduser()
-        if (root / THERE.get(self.data, "no sign")).exists(): small.pop("data", None)
+        root = Path(os.path.expanduser(data_dir or os.environ.get("DCGAN_DATA") or "data"))
+        if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])): small.pop("data", None)
         if small: print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
         return self.replace(**small)
 

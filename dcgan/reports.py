@@ -6,6 +6,8 @@ __all__ = ['Reference', 'reference_for', 'pixels', 'distances', 'quality', 'Eval
 
 # %% ../nbs/12_reports.ipynb #12-03
 import json
+import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .data import order, to_x
-from .judges import Judge, accuracy, judge_for, labels_of
-from .metrics import (Copies, Look, bootstrap, copies, coverage, diversity, fitted, frechet, judge_report,
+from .banks import check_images
+from .judges import Judge, accuracy, check_maps, judge_for, labels_of
+from .metrics import (Copies, Look, bootstrap, check_sampler, copies, coverage, diversity, fitted, frechet, judge_report,
                            kernel_distance, look, precision_recall)
 from .networks import Generator, find_model
 from .plots import FAKE, REAL, Picture, show_grid
 from .recipes import Recipe, from_json
+from .shapes import must_be, shown, whole
 from .sources import Bank, load
 
 # %% ../nbs/12_reports.ipynb #12-06
@@ -37,6 +41,7 @@ def reference_for(data: str,                    # the data set
                   data_dir: str | None = None,  # where downloaded data are
                  ) -> Reference:
     "Judge and images. ValueError where nothing is known of the images, or where they would have to be resized."
+    must_be(str, data=data)
     train = load(data, image_size=size, channels=channels, data_dir=data_dir)
     judge = judge_for(train, data_dir)
     c, h, w = judge.in_shape
@@ -54,6 +59,7 @@ def reference_for(data: str,                    # the data set
 def pixels(x: Tensor,      # images (n, c, h, w)
           ) -> Tensor:     # (n, numbers)
     "Images as vectors, of at most 32×32 pixels."
+    check_maps(x, "The images")
     return (F.adaptive_avg_pool2d(x, 32) if x.shape[2] > 32 else x).flatten(1)
 
 def distances(seen: list[Look],  # of generated images, one look for each seed
@@ -61,16 +67,22 @@ def distances(seen: list[Look],  # of generated images, one look for each seed
               real: Tensor,      # features of the held-out ones
              ) -> dict:
     "Fréchet and kernel distance, with spread and floor."
+    if not isinstance(seen, (list, tuple)) or not seen:
+        raise ValueError(f"seen is {shown(seen)}; it must be a list of looks, one for each seed.")
+    for one in seen:
+        must_be(Look, look=one)
     fids = torch.tensor([frechet(s.features, real) for s in seen])
     return {"fid": fids.mean().item(), "fid_floor": frechet(train, real), "fid_seeds": fids.tolist(),
             "fid_seeds_std": fids.std(correction=min(1, len(fids) - 1)).item(),
             "fid_bootstrap_std": bootstrap(frechet, seen[0].features, real).std().item(),
             "kernel": kernel_distance(seen[0].features, real), "kernel_floor": kernel_distance(train, real)}
 
+# %% ../nbs/12_reports.ipynb #12-09b
 def quality(seen: Look,  # of generated images, or of training images in their place
             real: Look,  # of the held-out ones
            ) -> dict:
     "Precision, recall, coverage, diversity."
+    must_be(Look, seen=seen, real=real)
     precision, recall = precision_recall(real.features, seen.features[:len(real.features)])
     drawn, varied = coverage(seen.probs), diversity(seen, real)
     return {"precision": precision, "recall": recall, "classes": drawn.classes, "sure": drawn.sure,
@@ -91,6 +103,9 @@ def evaluate(G: Generator,               # whose images
              own: Tensor | None = None,  # uint8, the training images, where they are not all of the reference's
             ) -> Evaluation:
     "All metrics; the same generator gets the same numbers again. ValueError for fewer images than a covariance needs."
+    must_be(Reference, reference=reference)
+    whole(1, seeds=seeds)
+    check_sampler(G, n)
     name, judge, bank, test = reference
     def draw(seed): return fitted(G.sample(n, seed).cpu(), judge.in_shape)
     x = draw(0)
@@ -98,9 +113,9 @@ def evaluate(G: Generator,               # whose images
     train, real = (look(judge, to_x(b.images)) for b in (bank, test))
     some = order(len(bank.images), 0, 0)[:n]
     as_many = Look(train.features[some], train.probs[some])
-    known = fitted(to_x(bank.images if own is None else own), judge.in_shape)
+    known = fitted(to_x(bank.images if own is None else check_images(own, "own")), judge.in_shape)
     found, pairs = find_copies(x, seen[0], known, train if own is None else look(judge, known), to_x(test.images), real)
-    numbers = {"metric": f"{name}, not Inception FID", "samples": n, "held_out": len(test.images),
+    numbers = {"metric": f"{name}, not Inception FID", "samples": int(n), "held_out": len(test.images),
                "judge_accuracy": mean_accuracy(judge, test), **distances(seen, as_many.features, real.features),
                **quality(seen[0], real),
                **{f"copies_{space}": c.share() for space, c in found.items()}, "copies_expected": .01,
@@ -117,6 +132,11 @@ def find_copies(x: Tensor,       # generated images
                 real: Look,      # of these
                ) -> tuple[dict[str, Copies], tuple[Tensor, Tensor]]:
     "Copies among the first thousand by features and by pixels; the twenty closest by features, and what they are close to."
+    must_be(Look, seen=seen, train=train, real=real)
+    for images, name in (x, "The generated images"), (known, "The images trained on"), (held_out, "The held-out images"):
+        check_maps(images, name)
+    if len(x) != len(seen.features) or len(known) != len(train.features) or len(held_out) != len(real.features):
+        raise ValueError("Each look must be of the images beside it; their numbers differ.")
     found = {"features": copies(seen.features[:1000], train.features, real.features),
              "pixels": copies(pixels(x[:1000]), pixels(known), pixels(held_out))}
     closest = found["features"].distance.topk(min(20, len(x)), largest=False).indices
@@ -127,6 +147,7 @@ def mean_accuracy(judge: Judge,    # in eval mode
                   test: Bank,      # held out
                  ) -> float:
     "How often the judge is right, over all its questions."
+    must_be(Bank, test=test)
     right = accuracy(judge, test.images, labels_of(test, "test"))
     return sum(right) / len(right)
 
@@ -134,12 +155,13 @@ def rounded(numbers):  # a dict of numbers, texts, lists, dicts
     "To four digits; what is no number becomes None."
     if isinstance(numbers, dict): return {k: rounded(v) for k, v in numbers.items()}
     if isinstance(numbers, list): return [rounded(v) for v in numbers]
-    return (None if numbers != numbers else round(numbers, 4)) if isinstance(numbers, float) else numbers
+    return (round(numbers, 4) if math.isfinite(numbers) else None) if isinstance(numbers, float) else numbers
 
 # %% ../nbs/12_reports.ipynb #12-16
 def in_words(e: Evaluation, # any
             ) -> str:
     "The numbers, a line for each question, beside those of real images."
+    must_be(Evaluation, e=e)
     v, real = e.numbers, e.numbers["real"]
     half = v.get("fid_crossfit_floor_of_2000")
     crossfit = f"; cross-fitted, 2,000 images: {half:.2f}" if half else ""
@@ -160,6 +182,7 @@ def page(e: Evaluation, # any
          title: str,    # such as the run's name
         ) -> Picture:
     "report.png."
+    must_be(Evaluation, e=e)
     figure = Picture(figsize=(10, 7))
     figure.suptitle(title)
     (samples, shares), (pairs, near) = figure.subplots(2, 2, width_ratios=[1, 1.15], height_ratios=[1.25, 1])
@@ -172,14 +195,18 @@ def page(e: Evaluation, # any
     shares.margins(y=.2)
     rows = torch.cat([part for pair in zip(*(images.split(10) for images in e.pairs)) for part in pair])
     show_grid(rows, min(10, len(e.pairs[0])), "the twenty closest; below each, its training image", pairs)
-    c = e.copies["features"]
-    bins = torch.linspace(0, torch.cat([c.distance, c.usual]).max().item(), 40)
-    near.hist(c.usual, bins, density=True, color=REAL, alpha=.6, label="held out")
-    near.hist(c.distance, bins, density=True, color=FAKE, alpha=.6, label="generated")
-    near.set(title="distance to the nearest training image, in features", yticks=[])
-    near.legend(fontsize=8)
+    _draw_nearness(near, e.copies["features"])
     figure.supxlabel(in_words(e), fontsize=8)
     return figure
+
+# %% ../nbs/12_reports.ipynb #12-18b
+def _draw_nearness(ax, c: Copies) -> None:
+    "How near generated and held-out images come to the training images, in features."
+    bins = torch.linspace(0, torch.cat([c.distance, c.usual]).max().item(), 40)
+    ax.hist(c.usual, bins, density=True, color=REAL, alpha=.6, label="held out")
+    ax.hist(c.distance, bins, density=True, color=FAKE, alpha=.6, label="generated")
+    ax.set(title="distance to the nearest training image, in features", yticks=[])
+    ax.legend(fontsize=8)
 
 # %% ../nbs/12_reports.ipynb #12-20
 class FidCallback:
@@ -188,7 +215,8 @@ class FidCallback:
                  reference: Reference,  # what it is measured against
                  every: int,            # epochs, from 1
                  n: int = 4000):        # images
-        if every < 1: raise ValueError(f"evaluate_every is {every}; it must be a whole number of epochs from 1.")
+        must_be(Reference, reference=reference)
+        whole(1, evaluate_every=every, n=n)
         self.judge, self.every, self.n = reference.judge, every, n
         self.name = "digit_fid" if reference.name == "digit-FID" else "judge_fid"
         self.real = look(self.judge, to_x(reference.held_out.images)).features
@@ -206,6 +234,8 @@ class FidCallback:
 def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:owner/name
            ) -> tuple[Generator, Recipe | None]:
     "The generator, and its recipe if one lies with it. FileNotFoundError for a run without a generator."
+    if not isinstance(what, (str, os.PathLike)):
+        raise ValueError(f"what is {shown(what)}; it must be a run folder, a saved folder, a shipped name, or hub:owner/name.")
     if Path(what, "recipe.json").is_file() and not any(Path(what, f, "model.safetensors").is_file() for f in ("", "generator")):
         raise FileNotFoundError(f"{what} holds no generator yet; go on training it by --resume, or name another run.")
     G, near = Generator.from_pretrained(what), Path(find_model(what))
@@ -215,7 +245,8 @@ def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:ow
 def earlier(path: Path, # of a report.json, there or not
            ) -> dict:
     "What a report says already; ValueError where the file is no report."
+    must_be(Path, path=path)
     try: said = json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError: said = None
+    except (ValueError, RecursionError): said = None
     if not isinstance(said, dict): raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.")
     return said

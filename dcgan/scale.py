@@ -6,18 +6,19 @@ __all__ = ['WIDTHS', 'WORKERS', 'CARDS', 'Cost', 'cost', 'left', 'memory', 'fitt
 
 # %% ../nbs/17_scale.ipynb #17-03
 import multiprocessing
-from math import prod
+from math import isfinite, prod
+from numbers import Real
 from typing import Iterator, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .devices import free_memory
+from .banks import check_images
+from .devices import free_memory, pick_device
 from .recipes import Recipe
 from .values import known
-from .shapes import ShapeTable
-
+from .shapes import ShapeTable, must_be, shown, whole
 
 # %% ../nbs/17_scale.ipynb #17-06
 class Cost(NamedTuple):
@@ -35,6 +36,7 @@ class Cost(NamedTuple):
 def cost(recipe: Recipe, # any
         ) -> Cost:
     "What a step of D and one of G come to, from the tables alone."
+    must_be(Recipe, recipe=recipe)
     g, d = recipe.g_table, recipe.d_table
     return Cost(g.macs + 6 * d.macs - 2 * d[0].macs, 3 * g.macs - g[0].macs + 2 * d.macs, d.params, g.params,
                 max(2 * left(d), left(g) + left(d) - prod(recipe.x_shape)), max(prod(row.out_shape) for row in (*g, *d)))
@@ -42,6 +44,7 @@ def cost(recipe: Recipe, # any
 def left(table: ShapeTable,  # of G or D
         ) -> int:            # numbers for each image
     "What a forward pass leaves for the backward pass: its input, every map, and those before a BatchNorm too."
+    must_be(ShapeTable, table=table)
     return prod(table.in_shape) + sum(prod(row.out_shape) * (1 + row.norm) for row in table)
 
 # %% ../nbs/17_scale.ipynb #17-15
@@ -52,6 +55,7 @@ def memory(recipe: Recipe,          # any
            precision: str = "fp32", # "fp32", "bf16" or "fp16"
           ) -> int:                 # bytes
     "Weights, gradients, Adam, averages and maps; not the library's working space."
+    whole(0, batch=batch)
     c, width = cost(recipe), WIDTHS[known("precision", precision, WIDTHS)]
     params = c.d_params + c.g_params
     weights = 16 * params + (4 * c.g_params if recipe.ema else 0) + (2 * params if width == 2 else 0)
@@ -63,6 +67,8 @@ def fitting_batch(recipe: Recipe,          # any
                   precision: str = "fp32", # "fp32", "bf16" or "fp16"
                  ) -> int:                 # a multiple of 8, or 2
     "The largest batch whose estimate fits; ValueError where not even two images do."
+    if not isinstance(free_bytes, Real) or not isfinite(free_bytes) or free_bytes < 0:
+        raise ValueError(f"free_bytes is {shown(free_bytes)}; it must be a number of bytes from 0.")
     none, two = (memory(recipe, b, precision) for b in (0, 2))
     if two > free_bytes:
         raise ValueError(f"{recipe.name} needs about {two / 2**20:,.0f} MiB for a batch of 2, and {free_bytes / 2**20:,.0f} MiB are free; "
@@ -95,6 +101,7 @@ class Pictures(Dataset):
     def __init__(self,
                  images: Tensor):  # uint8 (n, c, h, w)
         from torchvision import transforms
+        check_images(images, "Pictures")
         c, size = images.shape[1], images.shape[-1]
         self.images = [image[0].numpy() if c == 1 else image.permute(1, 2, 0).numpy() for image in images]
         self.transform = transforms.Compose([transforms.ToPILImage(), transforms.Resize(size), transforms.CenterCrop(size),
@@ -110,6 +117,11 @@ def textbook(recipe: Recipe,   # networks, batch size, rates, labels
              file=None,        # where the line of each step is printed; None: standard output
             ) -> Iterator[int]:
     "Train as the copied scripts do; after each step, the number of real images that it saw."
+    must_be(Recipe, recipe=recipe)
+    whole(1, epochs=epochs)
+    if len(check_images(images, "textbook")) < 2:
+        raise ValueError("There is 1 image; BatchNorm needs two to a batch.")
+    device = pick_device(str(device))
     netG, netD = recipe.networks()
     netG, netD = netG.to(device), nn.Sequential(netD, nn.Sigmoid()).to(device)
     criterion = nn.BCELoss()
@@ -166,7 +178,9 @@ def estimate(recipe: Recipe,         # any
             ) -> list[Estimate]:     # one for each of CARDS
     "Minutes of a run by assumed efficiency: an estimate, nothing is measured."
     for name, value in ("share", share), ("scaling", scaling):
-        if not 0 < value <= 1: raise ValueError(f"{name} is {value}; it must be above 0 and at most 1.")
+        if not isinstance(value, Real) or not 0 < value <= 1:
+            raise ValueError(f"{name} is {shown(value)}; it must be above 0 and at most 1.")
+    whole(1, images=images, epochs=epochs)
     work, rows = cost(recipe).flops * images * epochs, []
     for cards, (precision, teraflops, count) in CARDS.items():
         assumed = share * (scaling if count > 1 else 1)

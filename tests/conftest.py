@@ -1,9 +1,18 @@
 "Tests draw to files, never to a screen, and run torch on one thread: the same bits again, and no quarrel over cores."
 import os
+import signal
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    "A shell ignores Ctrl-C for what it starts in the background, and children inherit that: here it arrives as usual."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

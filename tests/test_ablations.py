@@ -249,9 +249,14 @@ def test_a_run_that_diverges_is_a_row(bench, monkeypatch, capsys, trainer, says,
 
 
 def test_two_processes_share_the_work(tmp_path):
-    program = (f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import ablations as a; from pathlib import Path; import time\n"
+    program = (f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import ablations as a; from pathlib import Path; import os, time\n"
                f"a.FOLDER, a.IMAGES, a.BASE = Path({str(tmp_path)!r}), 64, a.BASE.replace(filters=4, z_dim=6, images=64, batch_size=32)\n"
-               "a.digit_fid = lambda G: time.sleep(.1) or 1.\n"
+               "def met(G):  # a process goes on with its second run when the other has its first\n"
+               "    Path(a.FOLDER, f'met-{os.getpid()}').touch()\n"
+               "    until = time.time() + 900  # the other has died\n"
+               "    while len(list(a.FOLDER.glob('met-*'))) < 2 and time.time() < until: time.sleep(.01)\n"
+               "    return 1.\n"
+               "a.digit_fid = met\n"
                "a.define(); print('ready', flush=True); sys.stdin.read(); a.work(['default', 'no average'])\n")
     both = [subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for p in both: assert p.stdout.readline() == "ready\n"

@@ -1,5 +1,6 @@
 "The command line: what it does, and one sentence with exit status 2 for whatever can't be meant."
 import csv
+import io
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from dcgan.cli import main
+from dcgan.cli import in_shell, main
 from dcgan.networks import Generator
 from dcgan.recipes import RECIPES, Recipe, command, from_json
 from PIL import Image
@@ -68,23 +69,23 @@ REFUSED = [  # the words, and what the sentence must hold
     ("train digits --epochs three", ["--epochs", "'three'"]),
     ("train digits --epochs 0", ["epochs is 0", "from 1"]),
     ("train digits --epochs 1.5", ["--epochs", "'1.5'"]),
-    ("train digits --lr-g -0.001", ["lr_g is -0.001", "above 0"]),
-    ("train digits --lr-d=-1", ["lr_d is -1", "above 0"]),
-    ("train digits --lr-g nan", ["lr_g is nan"]),
-    ("train digits --lr-g 2", ["lr_g is 2.0"]),
-    ("train digits --batch-size 0", ["batch_size is 0"]),
-    ("train digits --batch-size 1", ["batch_size is 1", "BatchNorm"]),
-    ("train digits --batch-size -64", ["batch_size is -64"]),
+    ("train digits --lr-g -0.001", ["--lr-g is -0.001", "above 0"]),
+    ("train digits --lr-d=-1", ["--lr-d is -1", "above 0"]),
+    ("train digits --lr-g nan", ["--lr-g is nan"]),
+    ("train digits --lr-g 2", ["--lr-g is 2.0"]),
+    ("train digits --batch-size 0", ["--batch-size is 0"]),
+    ("train digits --batch-size 1", ["--batch-size is 1", "BatchNorm"]),
+    ("train digits --batch-size -64", ["--batch-size is -64"]),
     ("train digits --slope 1", ["slope is 1.0", "below 1"]),
-    ("train digits --image-size 30", ["image_size is 30", "28"]),
+    ("train digits --image-size 30", ["--image-size is 30", "28"]),
     ("train digits --net paper", ["image_size is 28", "8, 16, 32, 64"]),
-    ("train digits --net paper --image-size 48", ["image_size is 48"]),
+    ("train digits --net paper --image-size 48", ["--image-size is 48"]),
     ("train digits --net papr", ["'papr'", "'paper'"]),
     ("train digits --channels 2", ["channels is 2"]),
     ("train digits --filters 2", ["filters is 2"]),
     ("train digits --ema 1", ["ema is 1.0"]),
-    ("train digits --real-label 0.5", ["real_label is 0.5"]),
-    ("train digits --fake-label 0.5", ["fake_label is 0.5"]),
+    ("train digits --real-label 0.5", ["--real-label is 0.5"]),
+    ("train digits --fake-label 0.5", ["--fake-label is 0.5"]),
     ("train digits --decay cosin", ["--decay", "cosine"]),
     ("train digits --seed -1", ["seed is -1"]),
     ("train digits --shift 20", ["shift is 20", "at most 7"]),
@@ -116,7 +117,7 @@ REFUSED = [  # the words, and what the sentence must hold
     ("train digits --net paper --image-size 64 --filters 4 --evaluate-every 1", ["28×28 with 1 channel", "64×64 with 1", "--resize"]),
     ("shapes digit", ["'digit'", "'digits'"]),
     ("shapes digits --epochz 3", ["'--epochz'", "'--epochs'"]),
-    ("shapes digits --image-size 30", ["image_size is 30"]),
+    ("shapes digits --image-size 30", ["--image-size is 30"]),
     ("recipes digits", ["'digits'"]),
 ]
 
@@ -188,6 +189,8 @@ def test_what_can_not_be_evaluated_is_refused(run, tiny, here, capsys):
     assert main(["evaluate", "small", "--resize", *FEW]) == 0
     capsys.readouterr()
     refused(["evaluate", "run", "--data", "digitz"], ["'digitz'", "'digits'"], capsys)
+    (run / "report.json").write_text("[" * 100_000)
+    refused(["evaluate", "run", *FEW], ["run/report.json is no report"], capsys)
     (run / "report.json").write_text("[")
     refused(["evaluate", "run", *FEW], ["run/report.json is no report", "--out"], capsys)
     (run / "generator/model.safetensors").unlink()
@@ -207,7 +210,7 @@ def test_training_is_measured_every_few_epochs_and_resumes(here, capsys):
     assert all(float(row["digit_fid"]) > 10 for row in rows if row["digit_fid"])
 
 
-@pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
+@pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ("[" * 100_000, "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
 def test_a_foreign_recipe_is_refused(run, capsys, text, said):
     (run / "recipe.json").write_text(text, encoding="latin-1")
     refused("train digits --run run --resume".split(), [said], capsys)
@@ -222,7 +225,7 @@ def test_damaged_runs_are_refused(run, capsys):
 
 
 @pytest.mark.parametrize("argv, said", [
-    (["train", "digits", "--lr-g", "-1"], "lr_g is -1.0"), (["sample", "nowhere"], "'nowhere'")])
+    (["train", "digits", "--lr-g", "-1"], "--lr-g is -1.0"), (["sample", "nowhere"], "'nowhere'")])
 def test_as_a_program_it_exits_with_2(here, argv, said):
     done = subprocess.run([sys.executable, "-m", "dcgan", *argv], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
@@ -370,3 +373,189 @@ def test_how_it_computes_is_refused_in_a_sentence(tmp_path, capsys):
             ("--compile gcc", "There is no compile 'gcc'"):
         assert main(f"train digits {flags} --run {tmp_path}/run".split()) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+# Consoles, names and places
+
+@pytest.mark.parametrize("columns", ["5", "1", "0", "100000000"])
+def test_help_fits_any_console(here, monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["sample", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 10 < len(lines) < 200 and max(map(len, lines)) <= 200 and os.environ["COLUMNS"] == columns
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1"])
+def test_a_console_with_few_characters_gets_look_alikes(monkeypatch, encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", out)
+    assert main(["shapes", "digits"]) == main(["recipes"]) == 0
+    out.flush()
+    said = out.buffer.getvalue().decode(encoding)
+    assert "digits: G, z -> x" in said and ("28x28x1" in said or "28×28×1" in said)
+
+
+def test_names_that_are_no_text_are_escaped(here, monkeypatch):
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("sys.stderr", err)
+    assert main(["sample", os.fsdecode(b"caf\xe9")]) == 2
+    print(os.fsdecode(b"caf\xe9"), "→", file=err, flush=True)
+    assert rb"caf\xe9" in err.buffer.getvalue()
+
+
+@pytest.mark.parametrize("line, status", [
+    ("recipes >&-", 0), ("recipes 2>&-", 0), ("bogus 2>&-", 2), ("bogus >&- 2>&-", 2), ("recipes <&- >&- 2>&-", 0),
+    ("shapes digits --help >&-", 0), ("recipes | head -0", 141), ("bogus 2>&1 | head -0", 141)])
+def test_streams_that_nobody_reads_end_quietly(here, line, status):
+    words, _, rest = line.partition(" | ")
+    shell = f"{{ {sys.executable} -m dcgan {words}; echo $? >status; }}" + (f" | (exec {rest})" if rest else "")
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert int(Path("status").read_text()) == status
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr and "rror" not in done.stdout
+
+
+def test_a_full_disk_behind_the_output_is_a_sentence(here):
+    if not os.path.exists("/dev/full"): pytest.skip("there is no /dev/full here")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "dcgan", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("dcgan: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_tilde_is_the_home_folder_everywhere(run, here, monkeypatch, capsys):
+    (here / "home").mkdir()
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert main(["train", "digits", "--run=~/r", *QUICK, "--no-save-plots"]) == 0
+    assert main(["sample", "~/r", "--n", "1"]) == main(["sample", "~/r", "--n", "1", "--out", "~/one.png"]) == 0
+    assert main(["evaluate", "~/r", "--out", "~", *FEW]) == 0
+    (here / "home/mine.py").write_text(NETS)
+    assert main(["audit", "~/mine.py:Good", "--input-shape", "1", "28", "28"]) == 1
+    assert {"r", "one.png", "report.json"} <= set(os.listdir("home")) and not Path("~").exists()
+    Generator.from_pretrained("~/r").save_pretrained("~/again")
+    assert torch.equal(Generator.from_pretrained(Path("~/again")).sample(2), Generator.from_pretrained("home/r").sample(2))
+    capsys.readouterr()
+    for words in "train digits --run ~nobody_here/r", "sample ~nobody_here/r", "sample digits --out ~nobody_here/r.png", "audit ~nobody_here/a.py:Net":
+        refused(words.split(), ["~nobody_here is no home folder"], capsys)
+
+
+def test_a_folder_that_shares_a_shipped_name_is_left_alone(run, here, monkeypatch, capsys):
+    (here / "digits").mkdir()
+    (here / "digits/mine.txt").write_text("mine")
+    assert main(["sample", "digits", "--n", "2"]) == main(["evaluate", "digits", *FEW]) == 0
+    assert os.listdir("digits") == ["mine.txt"] and {"samples-n2-seed0.png", "report.json", "report.png"} <= set(os.listdir())
+    capsys.readouterr()
+    (here / "digits/recipe.json").write_text((run / "recipe.json").read_text())
+    refused(["sample", "digits"], ["digits holds no generator yet", "--resume"], capsys)
+    (run / "generator").rename(here / "digits/generator")
+    assert main(["sample", "digits", "--n", "2"]) == 0 and Path("digits/samples-n2-seed0.png").exists()
+
+
+def test_a_picture_is_written_as_its_name_says(run, capsys):
+    for name, kind in ("a.jpg", "JPEG"), ("b.JPEG", "JPEG"), ("c.webp", "WEBP"), ("d.png", "PNG"):
+        assert main(["sample", "run", "--n", "2", "--out", name]) == 0 and Image.open(name).format == kind
+    capsys.readouterr()
+    for name, ending in ("e.txt", "'.txt'"), ("f", "'nothing'"), ("g.pn", "'.pn'"):
+        refused(["sample", "run", "--out", name], [f"{name} ends in {ending}", ".png, .jpg"], capsys)
+
+
+def test_one_image_of_many_is_drawn_alone(run, capsys):
+    assert main(["sample", "run", "--n", "20", "--seed", "3", "--columns", "20"]) == main(["sample", "run", "--n", "1", "--seed", "3", "--first", "17"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "run/samples-n1-seed3-first17.png"
+    many, one = (torch.frombuffer(bytearray(Image.open(f"run/samples-n{name}.png").convert("L").tobytes()), dtype=torch.uint8)
+                 for name in ("20-seed3", "1-seed3-first17"))
+    place = many.view(32, 602)[2:30, 17 * 30 + 2:18 * 30]
+    assert (one.view(32, 32)[2:30, 2:30].int() - place.int()).abs().max() <= 1
+    refused("sample run --first -1".split(), ["--first is -1", "from 0"], capsys)
+
+
+def test_where_nothing_may_be_written_the_folder_is_named(run, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda *a: False)  # permissions don't bind root, who may run this
+    for words in "train digits", "sample digits", "evaluate run", "train digits --run a/b/c":
+        refused(words.split(), [f"Nothing can be written in {Path.cwd() / 'run' if words == 'evaluate run' else Path.cwd()};"], capsys)
+    monkeypatch.undo()
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(PermissionError(13, "Permission denied", ".x.1")))
+    refused("sample digits --n 1".split(), [f"{Path.cwd()} can't be written (Permission denied)"], capsys)
+
+
+# Sizes, files and code of others
+
+HUGE = [("train digits --filters 1000000000", ["This would need 10^", "MiB are free"]), ("train digits --log-every 100000000000", ["would need 1,9"]),
+        ("train digits --net paper --image-size 1073741824", ["would need"]), ("train digits --z-dim 100000000000", ["would need"]),
+        ("train digits --filters 1" + 300 * "0", ["would need 10^"]), ("bench digits --filters 1000000000", ["would need"]),
+        ("train digits --threads 100000", ["--threads is 100000", "at most"]), ("train digits --threads 100000000000", ["--threads is", "at most"]),
+        ("sample digits --n 99999999999", ["--n 99,999,999,999", "would need"]), ("sample digits --n 1 --first 99999999999", ["would need"]),
+        ("evaluate digits --n 99999999999", ["--n 99,999,999,999", "would need"]),
+        ("audit mine.py:Good --input-shape 1 100000000 100000000", ["1 × 100,000,000 × 100,000,000", "would need"])]
+
+
+@pytest.mark.parametrize("words, said", HUGE, ids=range(len(HUGE)))
+def test_sizes_beyond_any_memory_are_refused_before_anything_is_made(here, capsys, words, said):
+    (here / "mine.py").write_text(NETS)
+    sys.dont_write_bytecode = True
+    refused(words.split(), said, capsys)
+
+
+def test_a_compiler_that_is_missing_is_said_before_there_is_a_folder(here, monkeypatch, capsys):
+    def missing(*a, **k): return lambda *a: (_ for _ in ()).throw(RuntimeError("No working C++ compiler found\nmany more lines"))
+    monkeypatch.setattr("torch.compile", missing)
+    refused(["train", "digits", "--compile", "inductor", "--run", "r", *QUICK], ["--compile inductor does not work", "No working C++ compiler found"], capsys)
+
+
+OWN = '''
+import sys
+from torch import nn
+class Exits(nn.Module):
+    def __init__(self): sys.exit(0)
+class ExitsLater(nn.Conv2d):
+    def __init__(self): super().__init__(1, 8, 3)
+    def forward(self, x): sys.exit(0)
+class Stopped(nn.Conv2d):
+    def __init__(self): super().__init__(1, 8, 3)
+    def forward(self, x): raise KeyboardInterrupt
+class StoppedEarly(nn.Module):
+    def __init__(self): raise KeyboardInterrupt
+class Endless(nn.Module):
+    def __init__(self): self.__init__()
+class Own(BaseException): pass
+class Odd(nn.Module):
+    def __init__(self): raise Own("two\\nlines")
+class Plain: pass
+word = "no network"
+'''
+
+
+@pytest.mark.parametrize("name, status, said", [
+    ("Exits", 2, ["Exits", "SystemExit"]), ("ExitsLater", 2, ["ExitsLater", "SystemExit"]), ("Stopped", 130, ["own.py:Stopped was interrupted"]),
+    ("StoppedEarly", 130, ["own.py:StoppedEarly was interrupted"]), ("Endless", 2, ["Endless", "RecursionError"]), ("Odd", 2, ["Odd", "two lines"]),
+    ("Plain", 2, ["own.py:Plain", "torch.nn.Module"]), ("word", 2, ["word of own.py is a str"]), ("Absent", 2, ["no Absent"])])
+def test_own_code_that_exits_or_is_interrupted_is_never_kept(here, capsys, name, status, said):
+    (here / "own.py").write_text(OWN)
+    sys.dont_write_bytecode = True
+    assert main(["audit", f"own.py:{name}"]) == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("dcgan: ") and err.count("\n") == 1 and all(word in err for word in said), err
+
+
+def test_a_file_that_exits_while_it_is_read_is_refused(here, capsys):
+    (here / "own {x}.py").write_text("raise SystemExit(0)")
+    sys.dont_write_bytecode = True
+    refused(["audit", "own {x}.py:Net"], ["own {x}.py can't be run", "SystemExit"], capsys)
+
+
+def test_names_on_the_hub_are_checked_and_an_absent_network_is_said(here, monkeypatch, capsys):
+    def absent(*a, **k): raise OSError("no network")
+    monkeypatch.setattr("socket.socket.connect", absent)
+    monkeypatch.setattr("socket.getaddrinfo", absent)
+    for name in "hub:", "hub:a/b/c", "hub:nobody", "hub:a b/c", "hub:../x", "hub:/x":
+        refused(["sample", name], ["owner/name"], capsys)
+    refused(["sample", "hub:nobody/nothing"], ["hub:nobody/nothing", "check the network"], capsys)
+
+
+def test_sentences_speak_of_flags_at_the_command_line():
+    say = in_shell
+    assert say("go on with it by resume=True, or another run_dir=x.", ["train"]) == "go on with it by --resume, or another --run x."
+    assert say("use precision='fp32' or batch_size=32.", []) == "use --precision fp32 or --batch-size 32."
+    assert say("give input_shape=(1, 28, 28)", []) == "give --input-shape 1 28 28"
+    assert say("runs/lr_g=0.1 and seed=3 exist; k=3", ["train", "--run", "seed=3"]) == "runs/lr_g=0.1 and seed=3 exist; k=3"
+    assert say("epochs is 0; it", ["--epochs", "0"]) == "--epochs is 0; it" and say("epochs is 0; it", []) == "epochs is 0; it"
+    assert say("run is in epoch 2", ["--run", "run"]) == "run is in epoch 2"

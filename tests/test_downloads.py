@@ -175,3 +175,46 @@ def test_another_process_was_faster(archive, monkeypatch):
     monkeypatch.setattr(zipfile.ZipFile, "extractall", slow)
     unpacked(archive, archive.with_name("a"), "faces")
     assert everything(archive.parent) == ["a", "a.zip", "a/theirs.jpg"]
+
+
+@pytest.mark.parametrize("what", ["bytes", "growth", "files"])
+def test_an_archive_made_to_fill_the_disk(tmp_path, monkeypatch, what):
+    with zipfile.ZipFile(tmp_path/"a.zip", "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("a/0.jpg", bytes(10**7 + 10**6))
+    if what == "bytes": monkeypatch.setattr("dcgan.downloads.MOST_BYTES", 10**6)
+    if what == "files": monkeypatch.setattr("dcgan.downloads.MOST_FILES", 0)
+    if what != "growth": monkeypatch.setattr("dcgan.downloads.MOST_GROWTH", 10**9)
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", None)
+    with pytest.raises(ValueError, match="a.zip would grow from 11 kB to 1 files and 11.0 MB, as no archive of photographs does: delete it"):
+        unpacked(tmp_path/"a.zip", tmp_path/"a", "faces")
+    assert everything(tmp_path) == ["a.zip"]
+
+
+def test_an_archive_whose_table_of_contents_is_damaged(archive):
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 3] ^= 0xff
+    archive.write_bytes(data)
+    with pytest.raises(ValueError, match="a.zip is damaged .*delete it and fetch it again"): unpacked(archive, archive.with_name("a"), "faces")
+
+
+def test_a_folder_that_cannot_be_written_is_named(archive, monkeypatch):
+    def read_only(self, path): raise OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", read_only)
+    with pytest.raises(OSError, match="can't be written .Read-only file system.: choose another folder by data_dir") as e: unpacked(archive, archive.with_name("a"), "faces")
+    assert str(archive.parent) in str(e.value)
+
+
+def test_an_empty_raw_folder_is_not_mnist(tmp_path, server, mnist_files):
+    (tmp_path/"MNIST"/"raw").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="mnist is not in .*put MNIST/raw/train-images"): load("mnist", data_dir=tmp_path)
+    assert not any((tmp_path/"MNIST"/"raw").iterdir())
+
+
+def test_a_missing_gdown_is_said_whole(tmp_path):
+    def make(root, download=False):
+        if not download: raise RuntimeError("Dataset not found or corrupted. You can use download=True to download it")
+        raise RuntimeError("To download files from GDrive, 'gdown' is required. You can install it with 'pip install gdown'.")
+    with pytest.raises(FileNotFoundError, match="'gdown' is required; pip install gdown, then try again.: put a.txt there"):
+        obtained("x", tmp_path, make, [("a.txt", None)], "faces")
+    (tmp_path/"a.csv").write_text("image_id,partition")
+    with pytest.raises(FileNotFoundError, match="tables such as a.csv are not read in their place: put a.txt there"):
+        obtained("x", tmp_path, make, [("a.txt", None)], "faces")

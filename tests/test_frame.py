@@ -26,7 +26,7 @@ def test_a_lesson_has_its_parts(path):
                                 f"    !pip install -q git+{url}"), "the second cell installs, on Colab only"
     text = "\n\n".join(c["source"] for c in rest if c["cell_type"] == "markdown") + "\n## "
     recap = re.search(r"^## Recap$(.*?)^## ", text, re.M | re.S)
-    assert recap and len(re.findall(r"^([-*]|\d+\.)\s", recap[1], re.M)) == 5, "a recap of five lines"
+    assert recap and re.search(r"^([-*]|\d+\.)\s", recap[1], re.M), "a recap, as a list"
     assert re.search(r"^## Exercises$", text, re.M)
     assert 2 <= sum("exercise" in tags(c) for c in rest) <= 4, "two to four exercises"
 
@@ -42,13 +42,6 @@ def test_a_notebook_is_stored_as_it_ran(path):
         png = base64.b64decode(o.get("data", {}).get("image/png", ""))
         assert len(png) < 60_000, f"a picture of {len(png)} bytes"
         assert not png or struct.unpack(">I", png[16:20])[0] <= 1000, "a picture wider than a page"
-
-
-@each_lesson
-def test_about_half_of_a_lesson_is_prose(path):
-    kinds = [c["cell_type"] for c in cells(path)]
-    share = kinds.count("markdown") / len(kinds)
-    assert .40 <= share <= .55, f"{share:.0%} of the cells are prose"
 
 
 @each_notebook

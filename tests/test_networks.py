@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from dcgan.networks import Discriminator, Generator, find_model, init_weights, latent
+from dcgan.networks import Discriminator, Generator, activation, blocks, find_model, generator_for, init_weights, latent, layer
 from dcgan.recipes import NETS, RECIPES, Recipe
 from dcgan.shapes import Row
 from safetensors.torch import load_file, save_file
@@ -253,3 +253,202 @@ def test_a_generator_is_no_discriminator(tmp_path, G):
     G.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no whole Discriminator"):
         Discriminator.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("law", ("normal", "uniform"))
+@pytest.mark.parametrize("z_dim", (1, 5, 16, 24, 100))
+def test_a_latent_vector_does_not_depend_on_how_many_there_are(law, z_dim):
+    many = latent(70, z_dim, law, seed=3, step=2)
+    for n in (1, 2, 3, 8, 15, 16, 17, 64, 69):
+        assert torch.equal(latent(n, z_dim, law, seed=3, step=2), many[:n]), n
+        assert torch.equal(latent(1, z_dim, law, seed=3, step=2, first=n)[0], many[n]), n
+    assert torch.equal(latent(7, z_dim, law, 3, 2, first=20), many[20:27])
+    assert len(set(many.flatten().tolist())) > 0.99 * many.numel(), "no block is drawn twice"
+
+
+@pytest.mark.parametrize("law", ("normal", "uniform"))
+def test_whole_blocks_keep_the_numbers_that_they_always_had(law):
+    for n, z_dim in (64, 24), (128, 100), (4, 4), (16, 1):
+        g = generator_for(5, 7, 1)
+        z = torch.empty(n, z_dim)
+        z = z.normal_(generator=g) if law == "normal" else z.uniform_(-1, 1, generator=g)
+        assert torch.equal(latent(n, z_dim, law, seed=5, step=7), z)
+
+
+def test_an_image_does_not_depend_on_how_many_there_are(G):
+    many = G.sample(40, seed=3)
+    for n in (1, 2, 7, 39):
+        assert (G.sample(n, seed=3) - many[:n]).abs().max() < 1e-5
+        assert (G.sample(1, seed=3, first=n) - many[n]).abs().max() < 1e-5
+    assert (G.sample(30, seed=3, first=10, batch=7) - many[10:]).abs().max() < 1e-5
+    assert (many[0] - many[1]).abs().max() > 1e-3
+
+
+WRONG = (None, "3", -1, 1.5, float("nan"), True, np.float64(2), [3], torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("name, call", [
+    ("n", lambda G, v: G.sample(v)), ("seed", lambda G, v: G.sample(2, v)),
+    ("batch", lambda G, v: G.sample(2, batch=v)), ("first", lambda G, v: G.sample(2, first=v)),
+    ("n", lambda G, v: latent(v, 5)), ("z_dim", lambda G, v: latent(2, v)), ("first", lambda G, v: latent(2, 5, first=v)),
+    ("z_dim", lambda G, v: Generator([["conv_t", 1, 4]], v))], ids=range(8))
+def test_whole_numbers_are_checked(G, name, call, value):
+    with pytest.raises(ValueError, match=f"^{name} is") as e:
+        call(G, value)
+    assert "\n" not in str(e.value) and len(str(e.value)) < 200
+    for fine in np.int64(2), np.uint8(2), torch.tensor(2):
+        assert call(G, fine) is not None
+
+
+@pytest.mark.parametrize("call", [
+    lambda G: G.sample(10**12), lambda G: G.sample(1, first=10**12), lambda G: latent(10**12, 5), lambda G: latent(2, 10**14),
+    lambda G: Generator([["conv_t", 1, 4]], 10**14), lambda G: Generator([["conv_t", 10**300, 4]], 5)])
+def test_what_fits_into_no_memory_is_said_before_it_is_made(G, call):
+    with pytest.raises(ValueError, match=r"would need [0-9,^]+ MiB of memory, and [0-9,]+ MiB are free") as e:
+        call(G)
+    assert len(str(e.value)) < 200
+
+
+TABLE = [["conv_t", 8, 4, 1, 0, True, "relu"], ["conv_t", 1, 4, 2, 1, False, "tanh"]]
+
+
+@pytest.mark.parametrize("call", [
+    lambda G: Generator(None, 4), lambda G: Generator(7, 4), lambda G: Generator([], 4), lambda G: Generator(["conv"], 4), lambda G: Generator([3], 4),
+    lambda G: Generator([["conv_t", 8, "4"]], 4), lambda G: Generator([["conv_t", 8, 4.5]], 4), lambda G: Generator([["conv_t", None, 4]], 4),
+    lambda G: Generator([[["conv_t"], 8, 4]], 4), lambda G: Generator([["conv_t", 8, 4, 1, 0, "yes"]], 4),
+    *(lambda G, s=s: Generator(TABLE, 4, slope=s) for s in (None, "0.2", -0.1, 1, float("nan"), True, [0.2])),
+    *(lambda G, law=law: Generator(TABLE, 4, law) for law in (None, "cauchy", 3, ["normal"], True)),
+    *(lambda G, s=s: Discriminator([["conv", 1, 4]], s) for s in (None, 4, (4, 4), (1, 4, 0), (1, 4, 4.0), "144", (1, "4", 4), (-1, 4, 4))),
+    lambda G: Discriminator(None, (1, 4, 4)),
+    *(lambda G, z=z: G(z) for z in (None, 3, [0.] * 5, np.zeros((2, 5)), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(5), torch.zeros(()),
+                                    torch.zeros(2, 5, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.complex64), torch.zeros(2, 5, device="meta"))),
+    *(lambda G, net=net: init_weights(net) for net in (None, "G", 3, [])),
+    *(lambda G, std=std: init_weights(G, std) for std in (0, -1, "0.02", float("nan"), float("inf"), True, [1])),
+    *(lambda G, seed=seed: init_weights(G, 0.02, seed) for seed in (None, -1, 1.5, "a")),
+    *(lambda G, words=words: generator_for(*words) for words in ((-1,), (1.5,), ("a",), (None, 1), (True,))),
+    *(lambda G, act=act: activation(act, 0.2) for act in (None, "selu", 3, ["relu"])), lambda G: activation("leaky_relu", 2),
+    *(lambda G, row=row: layer(row, (4,)) for row in (None, 3, "conv", ["conv"], ["conv", 1, 9], ["what", 1, 1])),
+    lambda G: layer(Row("conv", 1, 1), None), lambda G: layer(Row("conv", 1, 1), (1, 2)), lambda G: blocks(None, (4,), 0.2), lambda G: blocks(TABLE, (4,), 3),
+    *(lambda G, what=what: Generator.from_pretrained(what) for what in (None, 3, ["digits"], b"digits", True)),
+])
+def test_wrong_arguments_are_one_sentence(G, call):
+    with pytest.raises(ValueError) as e:
+        call(G)
+    said = str(e.value)
+    assert "\n" not in said and 20 < len(said) < 250 and said.endswith("."), said
+
+
+def test_a_table_in_numpy_s_numbers_is_saved_in_plain_ones(tmp_path):
+    rows = [[row[0], *map(np.int64, row[1:5]), *row[5:]] for row in TABLE]
+    G = Generator(rows, np.int32(4), np.str_("uniform"), np.float32(0.25))
+    G.save_pretrained(tmp_path)
+    again = Generator.from_pretrained(tmp_path)
+    assert again.z_dim == 4 and again.z_law == "uniform" and again.table == G.table and torch.equal(again.sample(3), G.eval().sample(3))
+    D = Discriminator([["conv", np.int64(1), np.int64(4)]], np.array([1, 4, 4]).tolist())
+    D.save_pretrained(tmp_path / "D")
+    assert Discriminator.from_pretrained(tmp_path / "D").in_shape == (1, 4, 4)
+
+
+def test_sampling_that_fails_leaves_the_mode_as_it_was(G):
+    G.train()
+    G.layers[0].register_forward_hook(lambda *a: (_ for _ in ()).throw(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        G.sample(2)
+    assert G.training
+
+
+# Files of others
+
+def rewritten(folder, change):
+    path = folder / "model.safetensors"
+    save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda w: {"module." + k: v for k, v in w.items()}, lambda w: {"_orig_mod." + k: v for k, v in w.items()},
+    lambda w: {"module._orig_mod." + k: v for k, v in w.items()}, lambda w: {"_orig_mod.module." + k: v for k, v in w.items()},
+    lambda w: {k.replace("layers.0.", "layers.0._orig_mod."): v for k, v in w.items()},
+    lambda w: {"module." + k: v for k, v in w.items()} | {"n_averaged": torch.tensor(3)}], ids=range(6))
+def test_names_that_wrappers_wrote_are_understood(tmp_path, G, wrap):
+    D = pair("digits", 28)[1]
+    for net in G, D:
+        net.save_pretrained(tmp_path)
+        rewritten(tmp_path, wrap)
+        again = type(net).from_pretrained(tmp_path)
+        assert all(torch.equal(again.state_dict()[k], v) for k, v in net.state_dict().items())
+
+
+def test_wrapped_networks_are_saved_bare(tmp_path, G):
+    torch.compile(G, backend="eager").save_pretrained(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) == set(G.state_dict())
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda w: {"net." + k: v for k, v in w.items()}, "38 are missing, such as layers.0.conv.weight; 38 are unknown, such as net.layers"),
+    (lambda w: w | {"layers.0.conv.weight": w["layers.0.conv.weight"] * float("nan")}, "1 is not finite, such as layers.0.conv.weight"),
+    (lambda w: w | {"layers.0.norm.running_var": torch.full((16,), float("inf"))}, "1 is not finite, such as layers.0.norm.running_var"),
+    (lambda w: w | {"layers.0.conv.weight": torch.zeros(3)}, "1 is of another shape, such as layers.0.conv.weight"),
+    (lambda w: {}, "38 are missing")], ids=range(5))
+def test_other_weights_are_refused_in_a_short_sentence(tmp_path, G, change, said):
+    G.save_pretrained(tmp_path)
+    assert len(G.state_dict()) == 38
+    rewritten(tmp_path, change)
+    with pytest.raises(ValueError) as e:
+        Generator.from_pretrained(tmp_path)
+    assert said in str(e.value) and len(str(e.value)) < 250 + len(str(tmp_path)), e.value
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"layers": ' + "[" * 100_000, '{"layers": 3, "z_dim": {"a": 1}}'], ids=range(3))
+def test_deep_and_strange_configs_are_a_sentence(tmp_path, G, text):
+    G.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="no whole Generator") as e:
+        Generator.from_pretrained(tmp_path)
+    assert "\n" not in str(e.value) and len(str(e.value)) < 300 + len(str(tmp_path))
+
+
+# The hub
+
+def hub(monkeypatch, answer, folder=None):
+    "A hub that answers questions with `answer`, and holds what is in `folder`; the list of what was asked."
+    asked = []
+    def metadata(url, **kwargs):
+        asked.append(url)
+        assert kwargs["timeout"] <= 10
+        if answer: raise answer
+    def download(name, file, local_files_only, **kwargs):
+        asked.append((file, local_files_only))
+        if folder is None: raise FileNotFoundError("not in the cache")
+        return str(folder / file)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", metadata)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return asked
+
+
+def test_a_network_on_the_hub(tmp_path, monkeypatch, G):
+    G.save_pretrained(tmp_path)
+    for answer, offline in (None, False), (ConnectionError("no network"), True), (TimeoutError(), True):
+        asked = hub(monkeypatch, answer, tmp_path)
+        assert torch.equal(Generator.from_pretrained("hub:some-body/d.1").sample(2), G.sample(2))
+        assert asked[-2:] == [("config.json", offline), ("model.safetensors", offline)] and "some-body/d.1" in asked[0]
+
+
+@pytest.mark.parametrize("name, kind, words", [
+    ("RepositoryNotFoundError", FileNotFoundError, "check owner and name"), ("RevisionNotFoundError", FileNotFoundError, "no such revision"),
+    ("EntryNotFoundError", FileNotFoundError, "no network of dcgan"), (None, OSError, "can't be reached")])
+def test_what_the_hub_refuses_is_a_sentence(monkeypatch, name, kind, words):
+    from huggingface_hub import errors
+    Error = getattr(errors, name) if name else ConnectionError
+    hub(monkeypatch, Error.__new__(Error))
+    with pytest.raises(kind, match=words) as e:
+        Generator.from_pretrained("hub:nobody/nothing")
+    assert "hub:nobody/nothing" in str(e.value) and "save it again" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "a", "a b/c", "/", "../a", "a/", "https://x/y", "a/b" + "c" * 100])
+def test_names_that_the_hub_can_not_have_ask_no_network(monkeypatch, name):
+    asked = hub(monkeypatch, None)
+    with pytest.raises(ValueError, match="owner/name"):
+        Generator.from_pretrained("hub:" + name)
+    assert not asked

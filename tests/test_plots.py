@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -12,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dcgan.plots import (LINES, animate_curves, animate_grids, check_images, curves, draw_network, grid, real_and_fake,
+from dcgan.plots import (LINES, animate_curves, animate_grids, check_images, curves, draw_network, grid, home, real_and_fake,
                          save_figure, save_grid, show_grid, write_aside)
 
 
@@ -225,3 +226,37 @@ def test_no_pyplot_in_headless_use():
             "real_and_fake(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4));"
             "print([m for m in ('matplotlib.pyplot', 'pandas', 'sklearn', 'mlxtend', 'scipy') if m in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name, kind", [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.jpeg", "JPEG"), ("a.webp", "WEBP")])
+def test_a_name_s_ending_decides_the_format(tmp_path, name, kind):
+    x = torch.linspace(-1, 1, 28).expand(5, 1, 28, 28)
+    save_grid(x, tmp_path / name)
+    with Image.open(tmp_path / name) as picture:
+        seen = numpy.asarray(picture.convert("RGB")).astype(int)
+        assert picture.format == kind
+    assert abs(seen - grid(x)).max() <= (0 if kind == "PNG" else 40) and abs(seen - grid(x)).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a", "a.", "a.gif", "a.txt", ".png", "a.png.bak"])
+def test_an_unknown_ending_is_refused_and_writes_nothing(tmp_path, name):
+    with pytest.raises(ValueError, match="a picture's name ends in .png"):
+        save_grid(images(1), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_too_large_for_its_format_is_refused(tmp_path):
+    x = torch.zeros(1, 1, 4, 17_000)
+    with pytest.raises(ValueError, match="a WEBP holds 16383"):
+        save_grid(x, tmp_path / "a.webp")
+    save_grid(x, tmp_path / "a.jpg")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert home("~/a/b") == tmp_path / "a/b" and home("a/~") == Path("a/~") and home(Path("~")) == tmp_path
+    save_grid(images(1), "~/a.png")
+    assert (tmp_path / "a.png").is_file()
+    with pytest.raises(ValueError, match="~nobody_here is no home folder"):
+        home("~nobody_here/x")

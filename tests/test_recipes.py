@@ -139,17 +139,27 @@ def test_named_recipes_are_described_and_fit_a_cpu(capsys, tmp_path, monkeypatch
     assert len(NETS) >= 5
 
 
-@pytest.mark.parametrize("name, sign", [("mnist28", "MNIST/raw"), ("mnist64", "MNIST/raw"), ("svhn32", "SVHN/train_32x32.mat"),
-                                        ("celeba64", "celeba/list_eval_partition.txt")])
-def test_on_a_cpu_real_data_are_kept_where_they_are(tmp_path, monkeypatch, capsys, name, sign):
+MNIST = [f"MNIST/raw/{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")]
+
+
+@pytest.mark.parametrize("name, files", [("mnist28", MNIST), ("mnist64", MNIST), ("svhn32", ["SVHN/train_32x32.mat"]),
+                                         ("celeba64", ["celeba/list_eval_partition.txt", "celeba/img_align_celeba.zip"])])
+def test_on_a_cpu_real_data_are_kept_where_they_are(tmp_path, monkeypatch, capsys, name, files):
     monkeypatch.setenv("DCGAN_DATA", str(tmp_path / "other"))
-    (tmp_path / "d" / sign).mkdir(parents=True)
     r = RECIPES[name]
+    for file in files:
+        (tmp_path / "d" / file).parent.mkdir(parents=True, exist_ok=True)
+        assert r.sized_for("cpu", data_dir=str(tmp_path / "d")).data == CPU[name]["data"], f"without {file} it is not there"
+        (tmp_path / "d" / file).touch()
+    capsys.readouterr()
     assert r.sized_for("cpu", data_dir=str(tmp_path / "d")) == r.replace(**CPU[name] | {"data": r.data})
     assert "data " not in capsys.readouterr().out
     assert r.replace(data="cifar10").sized_for("cpu", data_dir=str(tmp_path / "d")).data == CPU[name]["data"]
     monkeypatch.setenv("DCGAN_DATA", str(tmp_path / "d"))
     assert r.sized_for("cpu").data == r.data and CPU[name]["data"] != r.data, "and CPU itself is as it was"
+    monkeypatch.setenv("HOME", str(tmp_path)), monkeypatch.setenv("DCGAN_DATA", "~/d")
+    assert r.sized_for("cpu").data == r.data
+    assert r.sized_for("cpu", data_dir="~nobody_here/x").data == CPU[name]["data"]
 
 
 @pytest.mark.parametrize("name", ["mnist28", "celeba64", "svhn32"])

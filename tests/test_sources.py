@@ -191,7 +191,7 @@ def test_celeba_broken_pictures_are_counted(tmp_path, celeba):
     (celeba/"img_align_celeba"/"000003.jpg").write_bytes(b"\xff\xd8cut")
     (celeba/"img_align_celeba"/"000005.jpg").unlink()
     bank = load("celeba", data_dir=tmp_path)
-    assert len(bank.images) == 6 and "broken and left out: 2 (000003.jpg, 000005.jpg)" in bank.note
+    assert len(bank.images) == 6 and "2 of 8 left out: 2 (000003.jpg, 000005.jpg) broken" in bank.note
 
 
 # folders
@@ -229,7 +229,7 @@ def test_folder_of_everything(tmp_path):
     (tmp_path/"f"/"notes.txt").write_text("x"), (tmp_path/"f"/"._rgb.png").write_text("a Mac's shadow file")
     bank = from_folder(tmp_path/"f", tmp_path, image_size=16)
     assert bank.images.shape == (7, 3, 16, 16)
-    assert "broken and left out: 2 (cut.png, page.jpg)" in bank.note
+    assert bank.note.endswith("3 of 10 left out: 2 (cut.png, page.jpg) broken, 1 (notes.txt) with another ending")
     assert all(part in bank.note for part in ("middle squares scaled to 16×16", "1 CMYK", "1 16-bit", "1 with transparency"))
     assert bank.images.amax((1, 2, 3)).tolist() == [0, 255, 0, 0, 0, 0, 0], "the 16-bit one is white"
 
@@ -246,7 +246,7 @@ def test_found_0_images(tmp_path):
     with pytest.raises(FileNotFoundError, match="found 0 images in .*: expected names that end in .jpg.*there are no files"):
         from_folder(tmp_path/"f", tmp_path)
     (tmp_path/"f"/"sub"/"a.heic").write_text("x")
-    with pytest.raises(FileNotFoundError, match="there are 1 other files such as a.heic"): from_folder(tmp_path/"f", tmp_path)
+    with pytest.raises(FileNotFoundError, match="1 of 1 left out: 1 \\(sub/a.heic\\) with another ending"): from_folder(tmp_path/"f", tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no folder"): from_folder(tmp_path/"g", tmp_path)
     (tmp_path/"f"/"sub"/"a.png").write_text("x")
     with pytest.raises(ValueError, match="none of 1 images could be read; the first is sub/a.png: not an image"):
@@ -292,3 +292,13 @@ def test_what_cannot_be_meant(wish, says):
 
 def test_all_sources_are_named():
     assert set(SOURCES) == {"digits", "mnist", "fashion_mnist", "svhn", "svhn-extra", "celeba", "cifar10", "house_numbers", "faces"}
+
+
+def test_celeba_as_kaggle_packs_it(tmp_path, celeba):
+    whole = load("celeba", data_dir=tmp_path).images.clone()
+    (celeba/"img_align_celeba").rename(celeba/"inner"), (celeba/"img_align_celeba").mkdir()
+    (celeba/"inner").rename(celeba/"img_align_celeba"/"img_align_celeba")
+    assert torch.equal(load("celeba", data_dir=tmp_path).images, whole)
+    (celeba/"list_eval_partition.txt").rename(celeba/"list_eval_partition.csv")
+    with pytest.raises(FileNotFoundError, match="celeba/list_eval_partition.csv are not read in their place: put celeba/list_eval_partition.txt there"):
+        load("celeba", data_dir=tmp_path)

@@ -1,0 +1,54 @@
+"Run the lessons as other machines would, and list the cells that print something else there: `make portable`."
+import os
+import re
+import subprocess
+import sys
+
+PROCESSORS = {  # what torch, oneDNN, MKL and OpenBLAS may use of this processor
+    "SSE 4.1": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_CBWR": "COMPATIBLE",
+        "OPENBLAS_CORETYPE": "Nehalem",
+    },
+    "AVX2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_CBWR": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+}
+THREADS = 1, 2
+
+
+def settings():
+    "Each setting's name and its environment variables."
+    for processor, variables in PROCESSORS.items():
+        for threads in THREADS:
+            yield f"{processor}, {threads} thread{'s' * (threads > 1)}", variables | {"OMP_NUM_THREADS": str(threads)}
+
+
+def differing(output):
+    "The cells that failed, out of what pytest printed."
+    return re.findall(r"^(?:FAILED|ERROR) (\S+?(?:::Cell \d+)?)(?: - .*)?$", output, re.M)
+
+
+def main(command):
+    "Run the command, pytest over the lessons, under each setting; the exit status."
+    found = {}
+    for name, variables in settings():
+        print(f"{name}: {' '.join(f'{k}={v}' for k, v in variables.items())}", flush=True)
+        done = subprocess.run(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        cells = differing(done.stdout)
+        if done.returncode and not cells:
+            cells = [f"pytest ended with status {done.returncode}"]
+        print(done.stdout if cells else "".join(done.stdout.splitlines(keepends=True)[-1:]), flush=True)
+        found[name] = cells
+    print("Cells that differ:")
+    for name, cells in found.items():
+        print(f"  {name:20} {', '.join(cells) or 'none'}")
+    return 1 if any(found.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
