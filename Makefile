@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
-NB := $(if $(N),nbs/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS))
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/under_the_hood/*.ipynb))
+NB := $(if $(N),$(filter %/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS)),$(NOTEBOOKS))
 JOBS ?= 2
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Lessons run $(JOBS) at a time, so each gets its share of the cores; bars and debugger notes would go to stored outputs.
@@ -92,4 +92,4 @@ bench: setup
 	@$(BIN)/python bench/train.py $(ARGS)
 
 judge: setup
-	@$(BIN)/python -c "from dcgan.metrics import remake; [print(f'{k}: {v}') for k, v in remake().items()]"
+	@$(BIN)/python -c "from dcgan.evaluation.metrics import remake; [print(f'{k}: {v}') for k, v in remake().items()]"

@@ -28,12 +28,12 @@ from typing import Iterable, Iterator
 
 import numpy as np
 import torch
-from dcgan.metrics import digit_fid
+from dcgan.evaluation.metrics import digit_fid
 from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES
-from dcgan.processes import engine_for
-from dcgan.sources import load
+from dcgan.engine.processes import engine_for
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from dcgan.values import machine
 from variants import Variant, digest, variants

@@ -17,9 +17,9 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from dcgan.banks import Bank, Job, cached
+from dcgan.datasets.files import Bank, Job, cached
 from dcgan.recipes import RECIPES
-from dcgan.devices import tune
+from dcgan.engine.devices import tune
 from dcgan.training import Trainer
 from dcgan.values import machine
 from tqdm import tqdm

@@ -12,11 +12,11 @@ from time import perf_counter
 
 import torch
 from dcgan.checkpoints import RunFolder, animate, save_checkpoint, setting
-from dcgan.devices import tune
+from dcgan.engine.devices import tune
 from dcgan.networks import Generator
-from dcgan.processes import engine_for
+from dcgan.engine.processes import engine_for
 from dcgan.recipes import RECIPES
-from dcgan.sources import load
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from dcgan.values import machine
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ablations
 import torch
-from dcgan.metrics import digit_fid
+from dcgan.evaluation.metrics import digit_fid
 from dcgan.steps import Engine
 from dcgan.training import Trainer
 from dcgan.values import machine

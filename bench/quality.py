@@ -53,10 +53,10 @@ def append(path: Path, row: dict) -> None:
 
 def steps(contender: Contender) -> Iterator[int]:
     "Train without end; after each step, the number of images that it saw."
-    from dcgan.devices import tune
-    from dcgan.processes import engine_for
-    from dcgan.scale import textbook
-    from dcgan.sources import load
+    from dcgan.engine.devices import tune
+    from dcgan.engine.processes import engine_for
+    from dcgan.engine.cost import textbook
+    from dcgan.datasets.sources import load
     from dcgan.training import Trainer
     r = contender.recipe
     images = load(r.data, image_size=r.image_size, channels=r.channels, images=r.images).images
@@ -101,10 +101,10 @@ def wanted() -> Iterator[tuple[str, int, list[int]]]:
 
 def train_one(name: str, seed: int, minutes: list[int]) -> None:
     "One run; a row for each of `minutes` when its images have been seen."
-    from dcgan.metrics import digit_fid
-    from dcgan.devices import tune
-    from dcgan.processes import engine_for
-    from dcgan.sources import load
+    from dcgan.evaluation.metrics import digit_fid
+    from dcgan.engine.devices import tune
+    from dcgan.engine.processes import engine_for
+    from dcgan.datasets.sources import load
     from dcgan.training import Trainer
     tune()
     c = contenders()[name]

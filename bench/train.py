@@ -32,15 +32,15 @@ def recipe_of(net: str, channels: int):
 
 def images_of(recipe, n: int | None = 2048):
     "Its images; grey digits in colour where colour is asked for."
-    from dcgan.sources import load
+    from dcgan.datasets.sources import load
     return load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=n).images
 
 
 def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     "One network's row."
     import torch
-    from dcgan.scale import cost
-    from dcgan.speed import DTYPES, peak, race
+    from dcgan.engine.cost import cost
+    from dcgan.engine.speed import DTYPES, peak, race
     from dcgan.values import machine
     recipe = recipe_of(net, channels)
     found = race(recipe, images_of(recipe), given.rounds, given.seconds, given.precision, given.device)

@@ -25,7 +25,7 @@ def place():
 
 
 def with_links(source, name):
-    "A cell's source with its badge, Colab links and install lines pointing to the repository."
+    "A cell's source with its badge, Colab links and install lines pointing to the repository; `name` is relative to nbs."
     url, repo, branch = place()
     source = re.sub(rf"({re.escape(COLAB)})/[^/\s]+/[^/\s]+/blob/[^/\s]+/", rf"\1/{repo}/blob/{branch}/", source)
     source = re.sub(r"(\[!\[Open in Colab\]\([^)]*\)\])\([^)]*\)", rf"\1({COLAB}/{repo}/blob/{branch}/nbs/{name})", source)
@@ -35,13 +35,14 @@ def with_links(source, name):
 def headers(check):
     "Rewrite the links of every notebook; the names of those that changed."
     changed = []
-    for path in sorted(ROOT.glob("nbs/*.ipynb")):
+    for path in sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+        name = path.relative_to(ROOT / "nbs").as_posix()
         notebook = nbformat.read(path, as_version=4)
         before = [c.source for c in notebook.cells]
         for c in notebook.cells:
-            c.source = with_links(c.source, path.name)
+            c.source = with_links(c.source, name)
         if before != [c.source for c in notebook.cells]:
-            changed.append(f"nbs/{path.name}")
+            changed.append(f"nbs/{name}")
             if not check:
                 nbformat.write(notebook, path)
     return changed
@@ -50,7 +51,7 @@ def headers(check):
 def export(check):
     "Write dcgan/ from the notebooks by nbdev_export; the names of the modules that changed."
     def read():
-        return {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in ROOT.glob("dcgan/*.py")}
+        return {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in ROOT.glob("dcgan/**/*.py")}
 
     before = read()
     subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=ROOT, check=True)

@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted(ROOT.glob("nbs/*.ipynb"))
-LESSONS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
-MODULES = sorted(p for p in ROOT.glob("dcgan/*.py") if p.stem not in ("__init__", "_modidx"))
+HOOD = "under_the_hood"
+NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+LESSONS = sorted((p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)), key=lambda p: p.name)  # the main path, then under the hood
+MODULES = sorted(p for p in ROOT.glob("dcgan/**/*.py") if p.stem not in ("__init__", "_modidx"))
 
 
 @cache
@@ -36,22 +37,22 @@ def python(cell):
     return re.sub(r"^(\s*)[!%].*$", r"\1pass", cell["source"], flags=re.M)
 
 
+def module_name(path):
+    "As it is imported, without `dcgan.`: datasets.drawn."
+    return ".".join(path.relative_to(ROOT / "dcgan").with_suffix("").parts)
+
+
 def number(notebook_name):
-    "Place in the reading order, which is the order of the names; notebooks without a number (index, faq, museum) come last."
+    "Place in the reading order, which is that of the numbers; notebooks without one (index, faq, museum) come last."
     names = [p.name for p in LESSONS]
     return names.index(notebook_name) if notebook_name in names else len(names)
 
 
 @cache
 def written_by():
-    "Module name → name of the notebook that writes it (the line that nbdev puts on top), None if none does."
-    lines = {p.stem: re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", p.read_text(encoding="utf-8")) for p in MODULES}
+    "Module name → the notebook that writes it, relative to nbs (the line that nbdev puts on top), None if none does."
+    lines = {module_name(p): re.search(r"File to edit: (?:\.\./)+nbs/(\S+\.ipynb)", p.read_text(encoding="utf-8")) for p in MODULES}
     return {module: line and line[1] for module, line in lines.items()}
-
-
-def module_numbers():
-    "Module name → place of its lesson; `__main__`, which only calls `cli`, comes last."
-    return {module: number(notebook or "") for module, notebook in written_by().items()}
 
 
 def tracked():

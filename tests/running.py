@@ -2,8 +2,8 @@
 from pathlib import Path
 
 from dcgan.checkpoints import RunFolder
-from dcgan.processes import engine_for
-from dcgan.sources import load
+from dcgan.engine.processes import engine_for
+from dcgan.datasets.sources import load
 from dcgan.training import Progress, Trainer
 
 

@@ -9,10 +9,10 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from dcgan.guidelines import audit
+from dcgan.audit import audit
 from dcgan.recipes import NETS, RECIPES, differences
 from dcgan.shapes import Row, rows_from, shape_table
-from dcgan.sources import load
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from notebooks import ROOT
 

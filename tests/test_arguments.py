@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from dcgan import guidelines, judges, losses, metrics, plots, reports, scale, shapes, speed
-from dcgan.banks import Bank
+from dcgan.datasets.files import Bank
 from dcgan.recipes import RECIPES
 from torch import nn
 

@@ -18,7 +18,7 @@ from notebooks import ROOT
 from PIL import Image
 
 from dcgan import banks
-from dcgan.banks import Job, build, cached, check_images, decoded, fault, fingerprint, finished, from_files, gigabytes
+from dcgan.datasets.files import Job, build, cached, check_images, decoded, fault, fingerprint, finished, from_files, gigabytes
 from dcgan.data import Batches
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))

@@ -19,7 +19,7 @@ import torch
 from dcgan.cli import main
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
 from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
-from dcgan.sources import load
+from dcgan.datasets.sources import load
 from dcgan.training import STATS, History
 from PIL import Image
 from running import train, trainer as trainer_for

@@ -1,10 +1,10 @@
 "Device, precision, gradient scalers, memory and threads: asked of the machine, refused in a sentence."
 import ctypes
 
-import dcgan.devices as devices
+import dcgan.engine.devices as devices
 import pytest
 import torch
-from dcgan.devices import compiled, keep_memory, pick_device, pick_precision, set_threads, tune
+from dcgan.engine.devices import compiled, keep_memory, pick_device, pick_precision, set_threads, tune
 from running import train, trainer
 
 CPU, CUDA, MPS = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))

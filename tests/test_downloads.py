@@ -9,8 +9,8 @@ import pytest
 from formats import mnist_files  # noqa: F401 (a fixture)
 from torchvision.datasets import utils
 
-from dcgan.downloads import obtained, unpacked
-from dcgan.sources import load
+from dcgan.datasets.downloads import obtained, unpacked
+from dcgan.datasets.sources import load
 
 REFUSED = urllib.error.HTTPError("http://x", 403, "Forbidden", None, None)
 
@@ -180,9 +180,9 @@ def test_another_process_was_faster(archive, monkeypatch):
 @pytest.mark.parametrize("what", ["bytes", "growth", "files"])
 def test_an_archive_made_to_fill_the_disk(tmp_path, monkeypatch, what):
     with zipfile.ZipFile(tmp_path/"a.zip", "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("a/0.jpg", bytes(10**7 + 10**6))
-    if what == "bytes": monkeypatch.setattr("dcgan.downloads.MOST_BYTES", 10**6)
-    if what == "files": monkeypatch.setattr("dcgan.downloads.MOST_FILES", 0)
-    if what != "growth": monkeypatch.setattr("dcgan.downloads.MOST_GROWTH", 10**9)
+    if what == "bytes": monkeypatch.setattr("dcgan.datasets.downloads.MOST_BYTES", 10**6)
+    if what == "files": monkeypatch.setattr("dcgan.datasets.downloads.MOST_FILES", 0)
+    if what != "growth": monkeypatch.setattr("dcgan.datasets.downloads.MOST_GROWTH", 10**9)
     monkeypatch.setattr(zipfile.ZipFile, "extractall", None)
     with pytest.raises(ValueError, match="a.zip would grow from 11 kB to 1 files and 11.0 MB, as no archive of photographs does: delete it"):
         unpacked(tmp_path/"a.zip", tmp_path/"a", "faces")

@@ -16,8 +16,8 @@ from notebooks import ROOT
 from PIL import Image
 
 from dcgan import banks
-from dcgan.banks import decoded, image_endings
-from dcgan.sources import Want, header, image_files, load, walk
+from dcgan.datasets.files import decoded, image_endings
+from dcgan.datasets.sources import Want, header, image_files, load, walk
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_two_links_up_a_tree_end():
     "In a process of its own, so that a walk without end is a failure and not a test that hangs."
     four("f/a/b")
     for k in range(4): os.symlink("../..", f"f/a/b/up{k}")
-    program = "from dcgan.sources import load; print(len(load('folder:f').images))"
+    program = "from dcgan.datasets.sources import load; print(len(load('folder:f').images))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.stdout.splitlines()[-1] == "4", done.stderr
 

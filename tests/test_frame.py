@@ -12,6 +12,11 @@ from notebooks import LESSONS, NOTEBOOKS, ROOT, cells, code_cells, tags, text_of
 sys.path.insert(0, str(ROOT / "nbs"))
 from _sync import COLAB, place, with_links  # noqa: E402
 
+def place_of(path):
+    "A notebook's path relative to nbs, as its links have it."
+    return path.relative_to(ROOT / "nbs").as_posix()
+
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 
@@ -21,7 +26,7 @@ def test_a_lesson_has_its_parts(path):
     url, repo, branch = place()
     first, second, *rest = cells(path)
     assert first["source"].startswith(f"# {path.name[:2]} · "), "the title is `# NN · Title`"
-    assert f"]({COLAB}/{repo}/blob/{branch}/nbs/{path.name})" in first["source"], "the first cell has the Colab badge"
+    assert f"]({COLAB}/{repo}/blob/{branch}/nbs/{place_of(path)})" in first["source"], "the first cell has the Colab badge"
     assert second["source"] == ("import sys\nif \"google.colab\" in sys.modules:  # acts on Colab only\n"
                                 f"    !pip install -q git+{url}"), "the second cell installs, on Colab only"
     text = "\n\n".join(c["source"] for c in rest if c["cell_type"] == "markdown") + "\n## "
@@ -46,7 +51,7 @@ def test_a_notebook_is_stored_as_it_ran(path):
 
 @each_notebook
 def test_links_come_from_settings(path):
-    wrong = [c["source"] for c in cells(path) if with_links(c["source"], path.name) != c["source"]]
+    wrong = [c["source"] for c in cells(path) if with_links(c["source"], place_of(path)) != c["source"]]
     assert not wrong, "make headers"
 
 

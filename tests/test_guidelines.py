@@ -3,7 +3,7 @@ import copy
 
 import pytest
 import torch
-from dcgan.guidelines import audit, judge, strides_not_pooling, trace, watch
+from dcgan.audit import audit, judge, strides_not_pooling, trace, watch
 from torch import nn
 from torch.nn import functional as F
 

@@ -4,14 +4,14 @@ import os
 
 import pytest
 import torch
-from dcgan.banks import Bank
+from dcgan.datasets.files import Bank
 from dcgan.data import to_x
-from dcgan.judges import (QUESTIONS, Judge, accuracy, digit_judge, face_labels, judge_for, judge_layers, labels_of, moved,
+from dcgan.evaluation.judge import (QUESTIONS, Judge, accuracy, digit_judge, face_labels, judge_for, judge_layers, labels_of, moved,
                           train_judge)
 from dcgan.networks import ASSETS, generator_for, shipped
 from dcgan.shapes import shape_table
-from dcgan.sources import load
-from dcgan.standins import FACTORS, face_factors, faces
+from dcgan.datasets.sources import load
+from dcgan.datasets.drawn import FACTORS, face_factors, faces
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -146,7 +146,7 @@ def test_a_judge_is_made_once(tmp_path, monkeypatch, capsys):
     bank, x = some_bank(), to_x(some_bank().images)
     first = judge_for(bank, tmp_path, epochs=2)
     assert "judge of things: trained once, on 200 images" in capsys.readouterr().out
-    monkeypatch.setattr("dcgan.judges.train_judge", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("dcgan.evaluation.judge.train_judge", lambda *a, **k: pytest.fail("trained again"))
     again = judge_for(bank, tmp_path, epochs=2)
     assert torch.equal(first(x), again(x)) and capsys.readouterr().out == "" and not again.training
     assert [p.name[:13] for p in (tmp_path / "cache").iterdir() if p.is_dir()] == ["judge-things-"]

@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 from dcgan.data import to_x
-from dcgan.judges import Judge, judge_layers
-from dcgan.metrics import (Look, bootstrap, copies, coverage, digit_fid, digit_judge, diversity, enough, fitted, frechet, inception_fid,
+from dcgan.evaluation.judge import Judge, judge_layers
+from dcgan.evaluation.metrics import (Look, bootstrap, copies, coverage, digit_fid, digit_judge, diversity, enough, fitted, frechet, inception_fid,
                            judge_report, kernel_distance, look, nearest, precision_recall, remake)
 from dcgan.networks import Generator, generator_for
 from dcgan.recipes import RECIPES
-from dcgan.sources import load
+from dcgan.datasets.sources import load
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -202,7 +202,7 @@ def test_inception_fid_is_one_sentence_where_it_can_not_be(monkeypatch, tmp_path
 
 def test_remake_writes_judge_and_report(tmp_path, monkeypatch):
     "With little training, on a tenth of the judge: the same function as `make judge`."
-    import dcgan.metrics as metrics
+    import dcgan.evaluation.metrics as metrics
     small = metrics.train_judge
     monkeypatch.setattr(metrics, "train_judge", lambda images, labels, epochs: small(images[::2], labels[::2], epochs, width=4))
     report = remake(tmp_path / "new", epochs=1)

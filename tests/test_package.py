@@ -106,7 +106,7 @@ def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
     where = run(python, "-c", "import dcgan; print(dcgan.__file__)", cwd=tmp_path, env=env)
     assert Path(where.strip()).is_relative_to(site)
     if not (ROOT / "dcgan/cli.py").exists():
-        pytest.skip("lesson 18 is not there yet")
+        pytest.skip("lesson 33 is not there yet")
     for command in ([tmp_path / "fresh/bin/dcgan"], [python, "-m", "dcgan"]):
         out = run(*command, "--help", cwd=tmp_path, env=env)
         assert all(verb in out for verb in ("train", "sample", "shapes", "recipes"))

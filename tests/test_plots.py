@@ -1,4 +1,4 @@
-"Lesson 00: sheets of the right size and true grey values, honest errors, whole files, the same bytes again."
+"Lesson 02: sheets of the right size and true grey values, honest errors, whole files, the same bytes again."
 import gc
 import math
 import subprocess

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from dcgan.checkpoints import find_checkpoint, writing
-from dcgan.processes import FOREIGN, LAUNCHED, Processes, alone_among_many, engine_for, world
+from dcgan.engine.processes import FOREIGN, LAUNCHED, Processes, alone_among_many, engine_for, world
 from dcgan.steps import Engine
 from dcgan.training import asked_to_stop
 
@@ -21,8 +21,8 @@ ALONE = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", 
 TEN_STEPS = """
 import sys, torch
 from dcgan.recipes import NETS, RECIPES
-from dcgan.processes import engine_for
-from dcgan.sources import load
+from dcgan.engine.processes import engine_for
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 torch.set_num_threads(1)
 bare = lambda table: lambda *a: tuple(row._replace(norm=False, bias=True) for row in table(*a))

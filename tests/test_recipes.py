@@ -6,7 +6,7 @@ import pytest
 import torch
 from dcgan.cli import TrainFlags, as_flags, as_recipe, parse
 from dcgan.recipes import ABOUT, CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
-from dcgan.sources import load
+from dcgan.datasets.sources import load
 
 EDGES = {  # field: values just inside, values just outside
     "image_size": ((28,), (27, 29, 8, 0, -28, 28.0, "28", None, True)),

@@ -78,7 +78,7 @@ def test_once_decoded_no_jpeg_is_read(data, capsys, monkeypatch):
     first, _ = train(f"celeba64 --epochs 1 {SMALL} --no-save-plots", data, capsys)
     first.rename("first")
     def refuse(*_, **__): raise AssertionError("a picture file was opened")
-    monkeypatch.setattr("dcgan.banks.decoded", refuse)
+    monkeypatch.setattr("dcgan.datasets.files.decoded", refuse)
     for jpeg in (data/"celeba"/"img_align_celeba").iterdir(): os.truncate(jpeg, 0)     # the folder's own date stays
     again, out = train(f"celeba64 --epochs 2 {SMALL} --no-save-plots", data, capsys)
     assert "images go into" not in out and len((again/"history.csv").read_text().splitlines()) == 5

@@ -4,13 +4,13 @@ import signal
 
 import pytest
 import torch
-from dcgan.banks import Bank
+from dcgan.datasets.files import Bank
 from dcgan.data import order, to_x
-from dcgan.judges import digit_judge, judge_for
+from dcgan.evaluation.judge import digit_judge, judge_for
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
-from dcgan.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
-from dcgan.sources import load
+from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from running import train
 
@@ -112,8 +112,8 @@ def test_references_of_digits():
 
 def test_reference_of_other_data_has_a_judge_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("DCGAN_CACHE", str(tmp_path))
-    monkeypatch.setattr("dcgan.reports.load", lambda name, **k: load(name, **(k | {"images": 300})))
-    monkeypatch.setattr("dcgan.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2))
+    monkeypatch.setattr("dcgan.evaluation.reports.load", lambda name, **k: load(name, **(k | {"images": 300})))
+    monkeypatch.setattr("dcgan.evaluation.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2))
     for data, size, classes in ("house_numbers", 32, (10,)), ("faces", 64, (5, 6, 5, 5, 5, 2, 2, 5)):
         reference = reference_for(data, size, 3)
         assert reference.name == f"{data}-FID" and reference.judge.classes == classes
@@ -141,7 +141,7 @@ def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
     assert list(measured(run.history.rows)) == [1, 3] and not measured(plain.history.rows)
     assert all(torch.equal(a, b) for a, b in zip(plain.best_G.state_dict().values(), run.best_G.state_dict().values()))
     x = run.best_G.sample(70, seed=0)
-    from dcgan.metrics import frechet, look
+    from dcgan.evaluation.metrics import frechet, look
     assert measured(run.history.rows)[3] == frechet(look(few.judge, x).features, look(few.judge, to_x(few.held_out.images)).features)
     assert len(curves(run.history.rows).axes) == 3 and len(curves(plain.history.rows).axes) == 2
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from dcgan.metrics import digit_fid
+from dcgan.evaluation.metrics import digit_fid
 from dcgan.networks import ASSETS, Generator, shipped
 from dcgan.recipes import command, from_json
 from running import train

@@ -4,8 +4,8 @@ import pytest
 import torch
 from dcgan.networks import Discriminator
 from dcgan.recipes import RECIPES
-from dcgan.scale import CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, too_large
-from dcgan.sources import load
+from dcgan.engine.cost import CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, too_large
+from dcgan.datasets.sources import load
 from dcgan.steps import d_step, g_step
 from torch.utils.flop_counter import FlopCounterMode
 

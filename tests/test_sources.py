@@ -12,7 +12,7 @@ from torchvision.datasets import utils
 from torchvision.transforms.v2 import functional as T
 
 from dcgan import sources
-from dcgan.sources import SOURCES, Want, fitted, load, recoloured, resized, shaped
+from dcgan.datasets.sources import SOURCES, Want, fitted, load, recoloured, resized, shaped
 
 RNG = np.random.default_rng(0)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from dcgan.cli import main, usage
 from dcgan.recipes import RECIPES
-from dcgan.scale import textbook
-from dcgan.sources import load
-from dcgan.speed import Lap, Race, Runner, ours, peak, peak_memory, race, standings
+from dcgan.engine.cost import textbook
+from dcgan.datasets.sources import load
+from dcgan.engine.speed import Lap, Race, Runner, ours, peak, peak_memory, race, standings
 from dcgan.training import Trainer
 from notebooks import ROOT
 
@@ -93,7 +93,7 @@ def test_peaks():
 def test_the_command_races(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DCGAN_DATA", raising=False)
-    monkeypatch.setattr("dcgan.speed.peak", lambda *_: 100.)
+    monkeypatch.setattr("dcgan.engine.speed.peak", lambda *_: 100.)
     assert main("bench mnist28 --filters 8 --images 200 --batch-size 64 --seconds 1 --device cpu --precision fp32".split()) == 0
     out, err = capsys.readouterr()
     assert err == "" and out.startswith("| mnist28 | images/s") and "| textbook | " in out and "| ours | " in out
@@ -109,7 +109,7 @@ def test_the_command_races(tmp_path, monkeypatch, capsys):
 def test_the_bench_appends_and_joins(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "ROWS", tmp_path / "train.csv")
     monkeypatch.setattr(bench, "recipe_of", lambda net, channels: small(channels=channels))
-    monkeypatch.setattr("dcgan.speed.peak", lambda *_: 100.)
+    monkeypatch.setattr("dcgan.engine.speed.peak", lambda *_: 100.)
     words = "--nets r1 --seconds 0.4 --rounds 2 --device cpu --precision fp32".split()
     assert bench.main(["--table"]) == 0 and "Nothing has been measured" in capsys.readouterr().out
     assert bench.main(words) == bench.main([*words, "--channels", "1"]) == 0

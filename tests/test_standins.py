@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from dcgan.standins import FACTORS, GROUNDS, face_factors, faces, faces_from, house_numbers
+from dcgan.datasets.drawn import FACTORS, GROUNDS, face_factors, faces, faces_from, house_numbers
 
 MAKERS = house_numbers, faces
 
@@ -82,7 +82,7 @@ def test_labels_are_balanced(numbers):
 
 def test_labels_name_the_centre_digit(numbers):
     "Where the number is much lighter or darker than its ground, the digit drawn in the centre is the one that the label says."
-    from dcgan.standins import _number, _pen_strokes, _pick, _place, _plan
+    from dcgan.datasets.drawn import _number, _pen_strokes, _pick, _place, _plan
     p = _plan(64, seed=2)
     strokes = _pen_strokes("train")
     cover = _place(_pick(strokes, p, "digit"), p)
@@ -99,7 +99,7 @@ def test_labels_name_the_centre_digit(numbers):
 
 
 def test_other_digits_are_for_the_test():
-    from dcgan.standins import _pen_strokes
+    from dcgan.datasets.drawn import _pen_strokes
     train, test = _pen_strokes("train"), _pen_strokes("test")
     assert train.shape == (10, 400, 28, 28) and test.shape == (10, 100, 28, 28)
     assert not {d.numpy().tobytes() for d in train.flatten(0, 1)} & {d.numpy().tobytes() for d in test.flatten(0, 1)}

@@ -20,10 +20,10 @@ import pytest
 import torch
 from dcgan.cli import main
 from dcgan.data import Batches
-from dcgan.devices import has_bf16, pick_precision
+from dcgan.engine.devices import has_bf16, pick_precision
 from dcgan.networks import Generator, latent
 from dcgan.recipes import RECIPES, from_json
-from dcgan.sources import load
+from dcgan.datasets.sources import load
 from dcgan.training import Progress, Trainer, decayed
 from running import train, trainer as trainer_for
 from torch import nn

@@ -1,4 +1,4 @@
-"Wrong calls of what lessons 06 to 08 export: one sentence each, ours, and nobody else's exception."
+"Wrong calls of what lessons 21 to 08 export: one sentence each, ours, and nobody else's exception."
 import os
 
 import numpy as np
@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from dcgan import banks, data, downloads, sources, standins
-from dcgan.sources import Want
+from dcgan.datasets.sources import Want
 
 IMAGES, X = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)
 JOB = banks.Job("n", 2, (1, 2, 2), lambda i, j: [np.zeros((1, 2, 2), np.uint8)]*(j - i))
