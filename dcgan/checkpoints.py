@@ -257,6 +257,7 @@ def check_place(run_dir: Path | None, # where the run is, or is to be; none: now
     if resume and not (run_dir and (run_dir / "recipe.json").is_file()):
         raise FileNotFoundError(f"{run_dir} is no run to resume: it has no recipe.json.")
 
+# %% ../nbs/10_checkpoints.ipynb #10-31v
 def check_run(recipe: Recipe,       # asked for
               run_dir: Path | None, # where the run is, or is to be
               resume: bool,         # go on with what is there
@@ -283,6 +284,7 @@ def content(images: Tensor,  # uint8 (n, c, h, w)
         checksum = zlib.crc32(part.cpu().contiguous().numpy(), checksum)
     return checksum
 
+# %% ../nbs/10_checkpoints.ipynb #10-33w
 def check_resume(trainer: Trainer, # about to go on
                  state: dict,      # from a checkpoint of its recipe
                 ) -> None:
@@ -398,6 +400,7 @@ def animate(trainer: Trainer, # where it ended
     x = to_x(images[order(len(images), r.seed, 0)[:64].to(images.device)])
     save_figure(real_and_fake(x, trainer.best_G.sample(64, seed=r.seed)), folder / "real_and_fake.png")
 
+# %% ../nbs/10_checkpoints.ipynb #10-45av
 def reported(path: Path, # of a report.json, there or not
             ) -> dict:
     "What a report says already; nothing where it can't be read."

@@ -155,6 +155,7 @@ def without_terminal(streams: list[int],  # file descriptors that were terminals
     for stream in streams:
         os.dup2(nowhere, stream)
 
+# %% ../nbs/08_training.ipynb #10-06ev
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], int]]:
     """Inside the block a request to stop (Ctrl-C, SIGTERM, SIGHUP) only sets a mark: the yielded function gives

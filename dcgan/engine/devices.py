@@ -62,8 +62,6 @@ def keep_memory() -> bool: # whether the allocator understood
     return all([mallopt(most_mapped, 0), mallopt(trim, -1), mallopt(pad, 64 << 20)])
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-24
-BACKENDS = "none", "inductor", "cudagraphs", "eager"
-
 def set_threads(threads: int | None, # from 1; None: as torch has them
                ) -> None:
     "How many threads share an operation; ValueError for less than one."
@@ -83,6 +81,9 @@ def tune(device: str = "auto",       # as for `pick_device`
         keep_memory()
     if kind == "cuda":
         torch.set_float32_matmul_precision("high")
+
+# %% ../../nbs/under_the_hood/28_devices.ipynb #10d-24v
+BACKENDS = "none", "inductor", "cudagraphs", "eager"
 
 def compiled(net: nn.Module, # on its device
              backend: str,   # of torch.compile: one of BACKENDS

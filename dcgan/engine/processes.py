@@ -41,6 +41,7 @@ def alone_among_many() -> str: # a note, or ""
         return ""
     return f"{many[0]} is set, but not by torchrun: this process trains alone; several share a run under torchrun or accelerate launch"
 
+# %% ../../nbs/under_the_hood/29_processes.ipynb #10c-08w
 @contextmanager
 def without(names: Iterable[str], # of environment variables
            ) -> Iterator[None]:
