@@ -23,7 +23,6 @@ import time
 from contextlib import contextmanager
 from datetime import date
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Iterable, Iterator
 
@@ -33,9 +32,10 @@ from dcgan.evaluation.metrics import digit_fid
 from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES
-from dcgan.engine.devices import machine
+from dcgan.engine.processes import engine_for
 from dcgan.datasets.sources import load
 from dcgan.training import Trainer
+from dcgan.values import machine
 from variants import Variant, digest, variants
 
 BASE = RECIPES["digits"]             # what is taken apart
@@ -145,29 +145,22 @@ def bank(): return load(BASE.data, image_size=BASE.image_size, channels=BASE.cha
 
 def train(t: Trainer) -> None:
     "IMAGES images, with which the rates' schedule ends. FloatingPointError where a loss, a weight or an image is no number."
-    t.steps = IMAGES // t.recipe.batch_size
-    for epoch in count():
-        for x in t.batches.epoch(epoch):
-            t.set_rates()
-            t.train_discriminator(x)
-            t.train_generator()
-            t.step += 1
-            t.history.add((*t.d_stats, *t.g_stats))
-            if t.history.filled == t.history.every or t.step == t.steps: t.history.row(t.step, epoch, len(x))
-            if t.step == t.steps: return t.check()
+    t.total = IMAGES // t.recipe.batch_size
+    for _ in t.steps(): pass
+    t.check()
 
 
 def measure(name: str, seed: int) -> tuple[dict, np.ndarray]:
     "One run as a row, and 16 of its images. A run that fails is a row too: nan, and a note that says why."
     variant, start, value, note = all_variants()[name], time.process_time(), math.nan, ""
-    t = variant.trainer(variant.recipe.replace(seed=seed), None, bank(), verbose=0)
+    t = variant.trainer(variant.recipe.replace(seed=seed), bank().images, engine_for())
     try: train(t)
     except FloatingPointError as e: note = str(e).split(";")[0]
     seconds, x = time.process_time() - start, t.best_G.sample(16, seed=0)[:, 0].cpu()
     if not note and x.isfinite().all(): value = digit_fid(t.best_G)
     if not math.isfinite(value): note = note or "the images hold what is no number"
-    where = torch.cuda.get_device_name() if t.device.type == "cuda" else machine()
-    row = dict(zip(COLUMNS, (name, seed, t.images_seen, f"{value:.3f}", round(seconds), t.precision, variant.key(IMAGES), date.today(), where, note)))
+    where = torch.cuda.get_device_name() if t.engine.device.type == "cuda" else machine()
+    row = dict(zip(COLUMNS, (name, seed, t.images_seen, f"{value:.3f}", round(seconds), t.engine.precision, variant.key(IMAGES), date.today(), where, note)))
     return row, ((x.nan_to_num(-1, 1, -1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from dcgan.datasets.files import Bank, Job, cached
 from dcgan.recipes import RECIPES
-from dcgan.engine.devices import machine
+from dcgan.engine.devices import tune
 from dcgan.training import Trainer
+from dcgan.values import machine
 from tqdm import tqdm
 
 SMALL, SHAPE, SLICE = 5_000, (3, 64, 64), 71  # 22 slices see 200,000 images in batches of 128
@@ -40,16 +41,12 @@ def bank(folder, n):
 
 def work(folder, n, filters, threads):
     "One of the two: for each line that comes in, train for a slice; answer with seconds and MiB."
-    torch.set_num_threads(threads)
-    recipe = RECIPES["celeba64"].replace(filters=filters)
-    trainer = Trainer(recipe, bank=bank(folder, n), device="cpu", precision="fp32", verbose=0)
-    batches = (x for epoch in range(10**6) for x in trainer.batches.epoch(epoch))
+    tune("cpu", threads)
+    recipe = RECIPES["celeba64"].replace(filters=filters, epochs=10**6)
+    steps = Trainer(recipe, bank(folder, n).images).steps()
     for _ in sys.stdin:
         start = perf_counter()
-        for _ in range(SLICE):
-            trainer.train_discriminator(next(batches))
-            trainer.train_generator()
-            trainer.step += 1
+        for _ in range(SLICE): next(steps)
         print(json.dumps([perf_counter() - start, anonymous()]), flush=True)
 
 

@@ -11,22 +11,25 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from dcgan.engine.devices import machine
+from dcgan.checkpoints import RunFolder, animate, save_checkpoint, setting
+from dcgan.engine.devices import tune
 from dcgan.networks import Generator
+from dcgan.engine.processes import engine_for
 from dcgan.recipes import RECIPES
-from dcgan.checkpoints import Run, save_checkpoint
-from dcgan.training import Trainer, animate, save
+from dcgan.datasets.sources import load
+from dcgan.training import Trainer
+from dcgan.values import machine
 
 FIRST_STEP = """
 import time, psutil
 from dcgan.cli import main
-from dcgan.training import Players
-step = Players.train_generator
+from dcgan.training import Trainer
+step = Trainer.train_generator
 def first(self):
     step(self)
     print("first step after", time.time() - psutil.Process().create_time(), flush=True)
     raise KeyboardInterrupt
-Players.train_generator = first
+Trainer.train_generator = first
 main(["train", "digits", "--run", FOLDER, "--verbose", "0"])
 """
 
@@ -61,17 +64,19 @@ def main() -> None:
     rows.append(("10,000 images from the shipped generator", seconds(lambda: G.sample(10_000))))
     with tempfile.TemporaryDirectory() as root:
         recipe, start = RECIPES["digits"].replace(epochs=12), perf_counter()
-        run = Trainer(recipe, Path(root) / "run", verbose=0).train()
+        tune()
+        folder = RunFolder(Path(root) / "run")
+        run = Trainer(recipe, load(recipe.data).images, engine_for(), [folder]).train()
         whole, loop = perf_counter() - start, sum(row["seconds"] for row in run.history.rows)
         every = loop / 2  # two checkpoints in twelve epochs
-        state = Run.state(run) | {"precision": run.precision, "images": len(run.bank.images)}
-        checkpoint, kept = seconds(lambda: save_checkpoint(state, run.run_dir)), seconds(lambda: save(run))
-        rows += [(f"the loop alone, {run.step} steps of it", loop), ("the same run as a whole", whole), ("its GIFs and last pictures", seconds(lambda: animate(run), 3)),
+        state = run.state() | setting(run) | {"images": len(run.images)}
+        checkpoint, kept = seconds(lambda: save_checkpoint(state, folder.path)), seconds(lambda: folder.save(run))
+        rows += [(f"the loop alone, {run.step} steps of it", loop), ("the same run as a whole", whole), ("its GIFs and last pictures", seconds(lambda: animate(run, folder.path), 3)),
                  (f"a checkpoint alone: {checkpoint / every:.1%} of the {recipe.save_every} epochs between two", checkpoint),
                  (f"a checkpoint with generator, samples, curves: {kept / every:.1%}", kept)]
     print("| what | seconds |\n|---|---|")
     for what, value in rows: print(f"| {what} | {value:.2f} |")
-    print(f"\n{date.today()}, {machine()}, torch {torch.__version__}, {run.precision}; medians of five")
+    print(f"\n{date.today()}, {machine()}, torch {torch.__version__}, {run.engine.precision}; medians of five")
 
 
 if __name__ == "__main__": main()

@@ -1,4 +1,4 @@
-"""Does speed cost quality? The default recipe in fp32 by PyTorch's own convolutions, and as it runs on a fast device: digit-FID.
+"""Does speed cost quality? The default recipe in fp32 and in bf16: digit-FID.
 
     python bench/precision.py train    the runs that are missing, five seeds of each way, 120,000 images; a row as each is finished
     python bench/precision.py table    what has been measured
@@ -14,11 +14,12 @@ from pathlib import Path
 import ablations
 import torch
 from dcgan.evaluation.metrics import digit_fid
-from dcgan.engine.devices import machine
+from dcgan.steps import Engine
 from dcgan.training import Trainer
+from dcgan.values import machine
 
 ROWS = Path(__file__).resolve().parent / "precision.csv"
-WAYS = {"fp32": ("fp32", False), "bf16, products": ("bf16", True)}  # precision, convolutions as products
+WAYS = "fp32", "bf16"  # the rows of 2026-11-25 in bf16, whose convolutions were matrix products, are called "bf16, products"
 SEEDS = range(5)
 
 
@@ -30,8 +31,7 @@ def read() -> list[dict]:
 
 def measure(way: str, seed: int) -> dict:
     "One run as a row."
-    precision, products = WAYS[way]
-    t = Trainer(ablations.BASE.replace(seed=seed), None, ablations.bank(), "cpu", precision, verbose=0, products=products)
+    t = Trainer(ablations.BASE.replace(seed=seed), ablations.bank().images, Engine("cpu", way))
     ablations.train(t)
     return {"way": way, "seed": seed, "images": t.images_seen, "digit_fid": round(digit_fid(t.best_G), 3), "date": date.today(), "machine": machine(), "torch": torch.__version__}
 
@@ -53,7 +53,7 @@ def table() -> None:
     "Each way's digit-FID by seed, mean and standard deviation."
     print("| way | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | mean | sd |\n|---|" + "---|" * (len(SEEDS) + 2))
     rows = {(row["way"], int(row["seed"])): float(row["digit_fid"]) for row in read()}
-    for way in WAYS:
+    for way in dict.fromkeys([*WAYS, *(way for way, _ in rows)]):
         values = [rows[way, seed] for seed in SEEDS if (way, seed) in rows]
         cells = [f"{rows[way, seed]:.2f}" if (way, seed) in rows else "–" for seed in SEEDS]
         cells += [f"{statistics.mean(values):.2f}", f"{statistics.stdev(values):.2f}"] if len(values) > 1 else ["–", "–"]

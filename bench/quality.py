@@ -53,18 +53,18 @@ def append(path: Path, row: dict) -> None:
 
 def steps(contender: Contender) -> Iterator[int]:
     "Train without end; after each step, the number of images that it saw."
+    from dcgan.engine.devices import tune
+    from dcgan.engine.processes import engine_for
+    from dcgan.engine.cost import textbook
     from dcgan.datasets.sources import load
     from dcgan.training import Trainer
-    from dcgan.engine.cost import textbook
     r = contender.recipe
+    images = load(r.data, image_size=r.image_size, channels=r.channels, images=r.images).images
     if contender.textbook:
-        images = load(r.data, image_size=r.image_size, channels=r.channels).images
         with open(os.devnull, "w") as nowhere: yield from textbook(r, images, 1000, file=nowhere)
-    t = Trainer(r.replace(epochs=1000), None, precision=contender.precision, verbose=0)
-    for epoch in range(1000):
-        for x in t.batches.epoch(epoch):
-            t.set_rates(); t.train_discriminator(x); t.train_generator(); t.step += 1
-            yield len(x)
+    tune()
+    t = Trainer(r.replace(epochs=1000), images, engine_for("auto", contender.precision))
+    for _ in t.steps(): yield t.n
 
 
 def rate(run: Iterator[int], seconds: float) -> float:
@@ -76,7 +76,7 @@ def rate(run: Iterator[int], seconds: float) -> float:
 
 def speed(rounds: int = 6, seconds: float = 4) -> None:
     "All contenders in turn, several times; the median of each."
-    from dcgan.engine.devices import machine
+    from dcgan.values import machine
     runs = {name: steps(c) for name, c in contenders().items()}
     for run in runs.values(): rate(run, 2)  # the first steps warm up
     found = {name: [] for name in runs}
@@ -102,8 +102,11 @@ def wanted() -> Iterator[tuple[str, int, list[int]]]:
 def train_one(name: str, seed: int, minutes: list[int]) -> None:
     "One run; a row for each of `minutes` when its images have been seen."
     from dcgan.evaluation.metrics import digit_fid
+    from dcgan.engine.devices import tune
+    from dcgan.engine.processes import engine_for
     from dcgan.datasets.sources import load
     from dcgan.training import Trainer
+    tune()
     c = contenders()[name]
     bank = load(c.recipe.data, image_size=c.recipe.image_size, channels=c.recipe.channels)
     per_minute = 60 * next(int(row["images_per_s"]) for row in read(SPEED) if row["contender"] == name)
@@ -115,7 +118,7 @@ def train_one(name: str, seed: int, minutes: list[int]) -> None:
             append(ROWS, {"contender": name, "seed": seed, "minutes": minute, "images": t.images_seen, "digit_fid": round(value, 3), "date": date.today()})
             print(f"{name}, seed {seed}: {value:.2f} after {minute} min, {t.images_seen:,} images", flush=True)
 
-    Trainer(c.recipe.replace(seed=seed, epochs=max(due)), None, bank, precision=c.precision, verbose=0, callbacks=[measure]).train()
+    Trainer(c.recipe.replace(seed=seed, epochs=max(due)), bank.images, engine_for("auto", c.precision), [measure]).train()
 
 
 def train(only: str = "") -> None:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from dcgan.checkpoints import save_generator
 from dcgan.networks import ASSETS, Generator
 from dcgan.plots import write_aside
-from dcgan.checkpoints import save_generator
 from PIL import Image
 
 LIMIT = 8_000_000  # bytes of weights

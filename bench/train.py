@@ -39,9 +39,9 @@ def images_of(recipe, n: int | None = 2048):
 def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     "One network's row."
     import torch
-    from dcgan.engine.devices import machine
     from dcgan.engine.cost import cost
     from dcgan.engine.speed import DTYPES, peak, race
+    from dcgan.values import machine
     recipe = recipe_of(net, channels)
     found = race(recipe, images_of(recipe), given.rounds, given.seconds, given.precision, given.device)
     limit = peak(DTYPES[found.precision], found.device)

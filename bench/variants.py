@@ -10,7 +10,7 @@ from dcgan.losses import d_loss, g_loss_saturating
 from dcgan.networks import ASSETS
 from dcgan.recipes import NETS, Recipe
 from dcgan.shapes import Row, shape_table
-from dcgan.steps import belief, g_step
+from dcgan.steps import g_step, real_probability
 from dcgan.training import Trainer
 
 Rows = tuple[Row, ...]
@@ -69,23 +69,23 @@ class Mixed(Trainer):
     "D sees real images and fakes in one batch, so that BatchNorm's statistics are those of the mixture."
     def train_discriminator(self, x):
         r, self.n = self.recipe, len(x)
-        o = self.options(self.learn_d)
-        x = x.to(self.device, memory_format=torch.channels_last)
-        with o["autocast"]:
+        x = x.to(self.engine.device, memory_format=torch.channels_last)
+        with self.engine.autocast():
             with torch.no_grad(): fake = self.G(self.noise(0))
-            real, fake = self.D(torch.cat([o["augment"](x), o["augment"](fake)])).split(len(x))
+            real, fake = self.D(torch.cat([self.augment(x), self.augment(fake)])).split(len(x))
         loss = d_loss(real, fake, r.real_label, r.fake_label, r.d_reduction)
         self.opt_d.zero_grad(set_to_none=True)
-        o["backward"](loss)
-        o["step"](self.opt_d)
-        self.d_stats = loss.detach(), belief(real), belief(fake)
+        self.engine.backward(loss, self.opt_d)
+        self.engine.step(self.opt_d)
+        self.d_stats = loss.detach(), real_probability(real), real_probability(fake)
 
 
 class Saturating(Trainer):
     "G goes down log(1 - D(G(z))), as the minimax game says."
     def train_generator(self):
-        self.g_stats = g_step(self.bare(self.D), self.G, self.opt_g, self.noise(1), g_loss_saturating, **self.options(self.learn_g))
-        if self.G_ema is not None: self.G_ema.update_parameters(self.bare(self.G))
+        D = self.engine.bare(self.D)
+        self.g_stats = g_step(D, self.G, self.opt_g, self.noise(1), self.engine, self.augment, g_loss_saturating)
+        self.follow()
 
 
 # The variants

@@ -26,18 +26,20 @@ import tyro
 from torch import cuda, nn
 
 from .data import to_x
-from .engine.devices import free_memory, pick_device, pick_precision
+from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
 from .audit import audit
 from .evaluation.metrics import inception_fid
 from .networks import Generator, check_memory, counted, find_model
 from .plots import home, picture_format, save_figure, save_grid, write_aside
-from .recipes import ABOUT, RECIPES, Recipe, flag, from_json, known
+from .recipes import ABOUT, RECIPES, Recipe, flag, from_json
 from .evaluation.reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
-from .checkpoints import new_run, writing
 from .engine.cost import explained, memory
-from .datasets.sources import load
+from .datasets.sources import Bank, load
 from .engine.speed import race, standings
-from .training import Trainer, report
+from .training import Progress, Trainer
+from .checkpoints import RunFolder, new_run, report, writing
+from .engine.processes import alone_among_many, engine_for
+from .values import known
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ class TrainFlags:
     device: str = "auto"          # auto, cpu, cuda, cuda:1 or mps
     precision: str = "auto"       # auto (what the device is fast in), fp32, bf16 or fp16
     threads: int | None = None    # that share an operation on a CPU; None: as torch has them
-    products: bool | None = None  # convolutions as matrix products; None: where that pays
     compile: str = "none"         # a backend of torch.compile for both networks, such as inductor
     verbose: int = 1              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
     save_plots: bool = True       # write pictures, curves and animations
@@ -174,41 +175,56 @@ def train(argv: list[str]) -> int:
             started = from_json(there.read_bytes())
             if started.name != recipe.name: raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
-    run, recipe = flags.run or partial(new_run, recipe.name), as_recipe(flags.recipe)
+    recipe, run = as_recipe(flags.recipe), flags.run or partial(new_run, recipe.name)
     most = max(64, 4 * os.cpu_count())  # with very many, torch ends without a word
     if flags.threads and flags.threads > most:
         raise ValueError(f"--threads is {flags.threads}; on this machine it can be at most {most}.")
     check_size(recipe, flags.device, flags.precision)
     check_folder(flags.run or Path())
-    trainer = Trainer(recipe, run, device=flags.device, precision=flags.precision, verbose=flags.verbose,
-                      save_plots=flags.save_plots, resume=flags.resume, data_dir=flags.data_dir, threads=flags.threads,
-                      products=flags.products, compile=flags.compile)
+    said, folder = Progress(flags.verbose), RunFolder(run, flags.resume, pictures=flags.save_plots)
+    tune(flags.device, flags.threads)
+    engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
+    bank = images_of(recipe, flags)
+    trainer = Trainer(recipe, bank.images, engine, [folder, said, *measuring(recipe, flags)])
+    trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
+    for net in trainer.G, trainer.D:
+        compiled(engine.bare(net), flags.compile)
     check_compile(flags.compile, flags.device)
-    if flags.evaluate_every: trainer.callbacks = [measuring(trainer.recipe, flags)]
-    return say_end(run_or_say(trainer), flags)
+    try:
+        trainer.train()
+    except RuntimeError as e:
+        raise explained(e, recipe, engine.device, engine.precision) from None
+    return say_end(trainer, folder, flags)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15v
-def run_or_say(trainer: Trainer,  # about to run
-              ) -> Trainer:       # at its end
-    "Run; ValueError with a batch that may fit where memory ran out."
-    try: return trainer.train()
-    except RuntimeError as e: raise explained(e, trainer.recipe, trainer.device, trainer.precision) from None
+def images_of(recipe: Recipe,    # that names them
+              flags: TrainFlags, # as given
+             ) -> Bank:
+    "The images to train on. FileNotFoundError where they are absent; for a run that goes on, how to say that they moved."
+    try:
+        return load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=recipe.images, data_dir=flags.data_dir)
+    except FileNotFoundError as e:
+        if not flags.resume or not recipe.data.startswith("folder:"):
+            raise
+        raise FileNotFoundError(f"{e}; if the folder has moved, resume with its new place, --data folder:PATH") from None
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15b
 def measuring(recipe: Recipe,    # about to be trained
               flags: TrainFlags, # as given
-             ) -> FidCallback:
+             ) -> list[FidCallback]:  # none, or one
     "What measures the generator every so many epochs; ValueError where that can't be done."
     every = flags.evaluate_every
+    if not every: return []
     if every < 0: raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
-    return FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)
+    return [FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-17
 def say_end(trainer: Trainer,  # at its end, or stopped
+            folder: RunFolder, # that kept it
             flags: TrainFlags, # as given
            ) -> int:           # exit status
     "One line: what was done, how fast, and what to open or how to go on."
-    said, run = report(trainer), trainer.run_dir
+    said, run = report(trainer), folder.path
     minutes, seconds = divmod(round(said["seconds"]), 60)
     done = f"{said['steps']:,} steps in {minutes} min {seconds:02d} s, {said['images_per_s']:,} images/s"
     if trainer.stopped:
@@ -218,7 +234,7 @@ def say_end(trainer: Trainer,  # at its end, or stopped
         print(f"{done}; stopped and saved. To go on: {go_on}")
         return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = "samples.png", "losses.png", "samples.gif"
-    if trainer.verbose and trainer.accelerator.is_main_process: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if trainer.save_plots else f"{run}/history.csv"))
+    if flags.verbose and trainer.engine.main: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if flags.save_plots else f"{run}/history.csv"))
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19

@@ -2,27 +2,24 @@
 
 # %% auto #0
 __all__ = ['NETS', 'WHOLE', 'LIMITS', 'KINDS', 'CPU', 'THERE', 'MNIST28', 'PAPER', 'RECIPES', 'ABOUT', 'SMALL64', 'NetworkFields',
-           'DataFields', 'LearningFields', 'known', 'plain', 'check', 'Recipe', 'to_json', 'from_json', 'differences',
-           'command', 'flag']
+           'DataFields', 'KeepFields', 'check', 'Recipe', 'to_json', 'from_json', 'differences', 'command', 'flag']
 
 # %% ../nbs/09_recipes.ipynb #05-03
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
-from decimal import Decimal
-from difflib import get_close_matches
-from fractions import Fraction
 from functools import partial
 from math import log2
 from pathlib import Path
 from shlex import quote
-from typing import Iterable, Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
-import numpy as np
 import torch
 
 from .networks import Discriminator, Generator, init_weights
 from .shapes import Row, ShapeTable, shape_table
+from .training import Settings
+from .values import known, plain
 
 # %% ../nbs/09_recipes.ipynb #05-06
 def doublings(size: int, # pixels along a side
@@ -130,27 +127,11 @@ class DataFields:
     "What it is trained on."
     data: str = "digits"            # data set: digits, mnist, fashion_mnist, svhn, celeba, cifar10, house_numbers, faces, folder:PATH
     images: int | None = None       # use so many images only; none: all
-    batch_size: int = 64            # images a step
-    last_batch: Literal["drop", "keep"] = "drop"  # the last, smaller batch of an epoch
-    rotate: float = 0.              # rotate real images by up to so many degrees
-    shift: int = 0                  # shift real and fake images alike by up to so many pixels before D
 
 # %% ../nbs/09_recipes.ipynb #05-20
 @dataclass(frozen=True)
-class LearningFields:
-    "How it learns."
-    epochs: int = 20                # times through the images
-    lr_g: float = 2e-4              # learning rate of G (Adam)
-    lr_d: float = 2e-4              # learning rate of D (Adam)
-    beta1: float = 0.5              # Adam's momentum
-    beta2: float = 0.999            # Adam's second moment
-    decay: Literal["none", "linear", "cosine"] = "none"  # how the learning rates go to 0 over the run
-    real_label: float = 1.          # D's target for real images; below 1: one-sided smoothing
-    fake_label: float = 0.          # D's target for fakes; above 0: two-sided smoothing
-    d_reduction: Literal["sum", "mean"] = "sum"  # of the two halves of D's loss
-    ema: float | None = None        # decay of the moving average of G's weights; none: no average
-    seed: int = 0                   # decides weights, noise and the order of the images
-    log_every: int = 20             # steps between rows of the history
+class KeepFields:
+    "What is kept of it."
     sample_every: int = 100         # steps between pictures of the fixed z
     save_every: int = 1             # epochs between checkpoints; the last epoch is always saved
 
@@ -173,27 +154,9 @@ LIMITS |= {
     "ema": ("above 0 and below 1, or none", lambda v: v is None or 0 < v < 1),
 }
 
-# %% ../nbs/09_recipes.ipynb #05-24
-def known(what: str,            # what is named: "recipe", "field", …
-          name: str,            # the name given
-          names: Iterable[str], # the names there are
-         ) -> str:              # the name
-    "`name`, if it is one of `names`; else ValueError with the nearest of them."
-    if name in (names := list(names)): return name
-    near = get_close_matches(str(name), names, 1, 0.5)
-    raise ValueError(f"There is no {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."))
-
 # %% ../nbs/09_recipes.ipynb #05-25
 KINDS = {bool: ("True or False", (bool,)), str: ("a word", (str,)), float: ("a number", (int, float)),
          float | None: ("a number, or none", (int, float, type(None)))}  # annotation: words, types
-
-def plain(value):  # a number or word from any library; returns Python's own where it stands for one
-    "NumPy's and PyTorch's single numbers, decimals and fractions as a file of plain values holds them; anything else as it is."
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and value.shape.count(1) == len(value.shape):
-        return value.item()
-    if isinstance(value, (Decimal, Fraction)):
-        return float(value)
-    return str.__str__(value) if isinstance(value, str) else value
 
 # %% ../nbs/09_recipes.ipynb #05-25v
 def check(recipe: "Recipe", # with fields as given
@@ -228,7 +191,7 @@ THERE = {"mnist": [f"MNIST/raw/{part}-*" for part in ("train-images", "train-lab
          "svhn": ["SVHN/train_32x32.mat"], "celeba": ["celeba/list_eval_partition.txt", "celeba/img_align_celeba*"]}  # its files
 
 @dataclass(frozen=True)
-class Recipe(LearningFields, DataFields, NetworkFields):
+class Recipe(KeepFields, Settings, DataFields, NetworkFields):
     "Everything that defines a run. Raises ValueError in one sentence where a value is out of range or no network fits."
     name: str = "digits"            # of the recipe; runs are numbered under it
 

@@ -12,14 +12,17 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import dcgan.checkpoints
 import numpy as np
 import pytest
 import torch
+from dcgan.cli import main
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
-from dcgan.checkpoints import STATS, History, alone_in, animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
 from dcgan.datasets.sources import load
-from dcgan.training import Trainer
+from dcgan.training import STATS, History
 from PIL import Image
+from running import train, trainer as trainer_for
 from torch import nn
 
 SMALL = RECIPES["digits"].replace(filters=4, z_dim=6, images=64, batch_size=16, epochs=1, ema=0.9, log_every=3, sample_every=100, save_every=1)
@@ -27,7 +30,7 @@ SMALL = RECIPES["digits"].replace(filters=4, z_dim=6, images=64, batch_size=16, 
 
 def trained(recipe, run_dir=None, **options):
     torch.set_num_threads(1)
-    return Trainer(recipe, run_dir, **{"device": "cpu", "precision": "fp32", "verbose": 0} | options).train()
+    return train(recipe, run_dir, **options)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +119,7 @@ def test_a_checkpoint_from_inside_wrappers_is_read(run):
     state["G_ema"] = {f"module.{k}": v for k, v in state["G_ema"].items()} | {"n_averaged": torch.tensor(4)}
     torch.save(state, run / "checkpoint.pt")
     trainer = resumed(run)
-    assert trainer.step == 8 and not trainer.note and int(trainer.G_ema.n_averaged) == 8
+    assert trainer.step == 8 and not trainer.notes
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
     assert not [k for part in ("G", "D", "G_ema") for k in saved[part] if "module" in k or "_orig_mod" in k or k == "n_averaged"]
     assert bare_names({"module.module.a.weight": 1, "n_averaged": 2}) == {"a.weight": 1}
@@ -182,7 +185,7 @@ def test_a_callback_that_fails_loses_nothing(tmp_path):
 
 
 def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "setting", property(lambda self: {"precision": Path("fp32")}))
+    monkeypatch.setattr(dcgan.checkpoints, "setting", lambda trainer: {"precision": Path("fp32")})
     assert "checkpoint.pt holds pickled code" in refusal(trained, SMALL, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -269,10 +272,13 @@ def own(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_data_folder_may_move(own):
+def test_a_data_folder_may_move(own, capsys):
     (own / "pics").rename(own / "photos")
     recipe = from_json((own / "run/recipe.json").read_text()).replace(epochs=2)
-    assert "--data folder:PATH" in refusal(trained, recipe, "run", resume=True)
+    before = contents(own / "run")
+    assert main("train digits --run run --resume --epochs 2 --device cpu --verbose 0".split()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "--data folder:PATH" in said and contents(own / "run") == before
     assert trained(recipe.replace(data="folder:photos"), "run", resume=True).step == 4
     assert from_json((own / "run/recipe.json").read_text()).data == "folder:photos"
 
@@ -287,16 +293,16 @@ def test_as_many_other_images_are_noticed(own):
 
 def test_other_settings_are_said(run):
     trainer = resumed(run, precision="bf16")
-    assert trainer.note == "Since the checkpoint was saved, precision: fp32 → bf16: the run goes on, but not bit for bit."
+    assert trainer.notes[0] == "Since the checkpoint was saved, precision: fp32 → bf16: the run goes on, but not bit for bit."
     torch.set_num_threads(2)
-    trainer = Trainer(SMALL.replace(epochs=3), run, resume=True, device="cpu", verbose=0)
+    trainer = train(SMALL.replace(epochs=3), run, resume=True, precision="auto")
     torch.set_num_threads(1)
-    assert "threads: 1 → 2" in trainer.note and "precision" not in trainer.note
+    assert "threads: 1 → 2" in trainer.notes[0] and "precision" not in trainer.notes[0]
 
 
 def test_fp16_starts_its_scalers_fresh(run):
     trainer = resumed(run, precision="fp16")
-    assert trainer.step == 8 and "precision: fp32 → fp16" in trainer.note
+    assert trainer.step == 8 and "precision: fp32 → fp16" in trainer.notes[0]
     assert {"scaler_d", "scaler_g"} <= set(torch.load(run / "checkpoint.pt", weights_only=True))
     assert resumed(run, epochs=3, precision="fp32").step == 12
 
@@ -314,11 +320,10 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(run):
 
 
 def test_a_run_that_moved_on_meanwhile_is_not_undone(run):
-    late = Trainer(SMALL.replace(epochs=3), run, resume=True, device="cpu", precision="fp32", verbose=0)
-    resumed(run, epochs=2)
-    before = contents(run)
-    assert "meanwhile: resume again" in refusal(late.train)
-    assert contents(run) == before
+    late = trainer_for(SMALL.replace(epochs=3), run, resume=True)
+    rows = resumed(run, epochs=2).history.rows
+    late.train()
+    assert late.step == 12 and late.history.rows[:len(rows)] == rows, "it goes on from where the other one left off"
 
 
 def test_a_number_belongs_to_one_of_several_starts(tmp_path):
@@ -333,7 +338,7 @@ def test_a_number_belongs_to_one_of_several_starts(tmp_path):
 
 
 def test_two_starts_on_one_folder(tmp_path):
-    late = Trainer(SMALL, tmp_path / "run", device="cpu", precision="fp32", verbose=0)
+    late = trainer_for(SMALL, tmp_path / "run")
     trained(SMALL, tmp_path / "run")
     before = contents(tmp_path)
     refusal(late.train)
@@ -394,4 +399,4 @@ def drained(terminal):
 
 
 def test_numbers_of_images_are_still_compared(run):
-    assert "64 images, but now there are 48" in refusal(resumed, run, bank=load("digits", images=48))
+    assert "64 images, but now there are 48" in refusal(resumed, run, images=load("digits", images=48).images)

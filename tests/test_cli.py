@@ -12,8 +12,8 @@ import torch
 from dcgan.cli import in_shell, main
 from dcgan.networks import Generator
 from dcgan.recipes import RECIPES, Recipe, command, from_json
-from dcgan.training import Trainer
 from PIL import Image
+from running import train
 
 QUICK = ["--images", "64", "--epochs", "1", "--filters", "4", "--device", "cpu", "--verbose", "0"]
 
@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def run(tiny, here, capsys):
     "A finished run of one epoch."
-    Trainer(tiny.replace(epochs=1, decay="none"), here / "run", device="cpu", precision="fp32", verbose=0, save_plots=False).train()
+    train(tiny.replace(epochs=1, decay="none"), here / "run", save_plots=False)
     return here / "run"
 
 
@@ -148,8 +148,8 @@ def test_bad_resumes_are_refused(run, capsys):
 
 
 def test_fewer_epochs_than_trained_are_refused(tiny, here, capsys):
-    Trainer(tiny.replace(epochs=2), here / "run", device="cpu", verbose=0, save_plots=False).train()
-    refused("train digits --run run --resume --epochs 1".split(), ["run is in epoch 2", "not 1"], capsys)
+    train(tiny.replace(epochs=2), here / "run", save_plots=False)
+    refused("train digits --run run --resume --epochs 1".split(), ["is in epoch 2", "not 1"], capsys)
 
 
 FEW = "--n 70 --seeds 2".split()
@@ -184,7 +184,7 @@ def test_evaluate_a_saved_folder_and_a_shipped_name(run, here, monkeypatch, caps
 
 
 def test_what_can_not_be_evaluated_is_refused(run, tiny, here, capsys):
-    Trainer(tiny.replace(net="paper", image_size=16, epochs=1), here / "small", device="cpu", verbose=0, save_plots=False).train()
+    train(tiny.replace(net="paper", image_size=16, epochs=1), here / "small", save_plots=False)
     refused(["evaluate", "small", *FEW], ["28×28 with 1 channel", "16×16 with 1", "--resize"], capsys)
     assert main(["evaluate", "small", "--resize", *FEW]) == 0
     capsys.readouterr()
@@ -363,7 +363,7 @@ def test_memory_that_runs_out_names_a_batch_that_may_fit(tmp_path, monkeypatch, 
 
 
 def test_how_a_run_computes_is_a_flag(tmp_path):
-    assert main(f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --products False --threads 1 "
+    assert main(f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --threads 1 --compile eager "
                 f"--verbose 0 --no-save-plots --run {tmp_path}/run".split()) == 0
     assert json.loads((tmp_path / "run/report.json").read_text())["precision"] == "bf16"
 

@@ -1,9 +1,11 @@
 "Device, precision, gradient scalers, memory and threads: asked of the machine, refused in a sentence."
+import ctypes
+
 import dcgan.engine.devices as devices
 import pytest
 import torch
-from dcgan.engine.devices import autocast_for, keep_memory, pick_device, pick_precision, products_pay, resident, set_threads
-from dcgan.training import Trainer
+from dcgan.engine.devices import compiled, keep_memory, pick_device, pick_precision, set_threads, tune
+from running import train, trainer
 
 CPU, CUDA, MPS = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))
 
@@ -33,54 +35,41 @@ def test_auto_precision_of_gpus(monkeypatch, bf16, capability, expected):
 
 def test_auto_precision_of_cpus(monkeypatch):
     monkeypatch.setattr(devices, "has_bf16", lambda device: True)
-    assert pick_precision("auto", CPU) == "bf16" and products_pay("bf16", CPU) and not products_pay("fp32", CPU)
+    assert pick_precision("auto", CPU) == "bf16"
     monkeypatch.setattr(devices, "has_bf16", lambda device: False)
-    assert pick_precision("auto", CPU) == "fp32" and not products_pay("bf16", CPU)
+    assert pick_precision("auto", CPU) == "fp32"
     with pytest.raises(ValueError, match="fp16 is for CPUs and NVIDIA or AMD GPUs"): pick_precision("fp16", MPS)
     with pytest.raises(ValueError, match="'half'"): pick_precision("half", CPU)
 
 
-def test_autocast_casts_the_forwards():
-    layer, x = torch.nn.Linear(3, 3), torch.randn(2, 3)
-    for precision, dtype in ("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16):
-        with autocast_for(precision, CPU): assert layer(x).dtype == dtype
-
-
 def test_fp16_trains_with_a_scaler_for_each_optimiser(tiny, tmp_path):
     short = tiny.replace(epochs=1, images=64)
-    run = Trainer(short, tmp_path / "run", device="cpu", precision="fp16", verbose=0, save_plots=False).train()
-    assert run.learn_d.scaler is not run.learn_g.scaler and run.learn_d.scaler.is_enabled()
+    run = train(short, tmp_path / "run", precision="fp16", save_plots=False)
+    scaler_d, scaler_g = run.engine.scaler(run.opt_d), run.engine.scaler(run.opt_g)
+    assert scaler_d is not scaler_g and scaler_d.is_enabled()
     assert all(p.dtype == torch.float32 and p.isfinite().all() for net in (run.G, run.D) for p in net.parameters())
     held = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    assert held["precision"] == "fp16" and held["scaler_d"]["scale"] == run.learn_d.scaler.get_scale()
-    again = Trainer(short.replace(epochs=2), tmp_path / "run", device="cpu", verbose=0, save_plots=False, resume=True)
-    assert again.precision == "fp16" and again.learn_g.scaler.get_scale() == run.learn_g.scaler.get_scale()
-    again.train()
+    assert held["precision"] == "fp16" and held["scaler_d"]["scale"] == scaler_d.get_scale()
+    again = trainer(short.replace(epochs=2), tmp_path / "run", precision="auto", save_plots=False, resume=True)
+    assert again.engine.precision == "fp16"
+    again.tell("begin")
+    assert again.engine.scaler(again.opt_g).get_scale() == scaler_g.get_scale()
+    again.tell("close")
+    assert again.train().step == 2
 
 
 def test_an_overflow_skips_one_optimisers_step_and_lowers_its_scale_alone(tiny):
-    run = Trainer(tiny, device="cpu", precision="fp16", verbose=0)
+    run = trainer(tiny, precision="fp16")
     x = next(run.batches.epoch(0))
-    before, scales = [p.clone() for p in run.D.parameters()], [learner.scaler.get_scale() for learner in (run.learn_d, run.learn_g)]
+    scalers = [run.engine.scaler(opt) for opt in (run.opt_d, run.opt_g)]
+    before, scales = [p.clone() for p in run.D.parameters()], [scaler.get_scale() for scaler in scalers]
     run.train_discriminator(x * float("inf"))
     assert all(torch.equal(a, b) for a, b in zip(before, run.D.parameters()))
-    assert run.learn_d.scaler.get_scale() == scales[0] / 2 and run.learn_g.scaler.get_scale() == scales[1]
+    assert scalers[0].get_scale() == scales[0] / 2 and scalers[1].get_scale() == scales[1]
 
 
 def test_without_fp16_no_scaler_is_in_the_checkpoint(tiny):
-    assert not any("scaler" in name for name in Trainer(tiny, device="cpu", precision="bf16", verbose=0).parts())
-
-
-def test_a_bank_goes_to_a_gpu_that_has_room(monkeypatch):
-    images = torch.zeros(8, 1, 4, 4, dtype=torch.uint8)
-    assert resident(images, CPU) is images
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * images.numel() - 1, 0))
-    assert resident(images, CUDA) is images, "too little room: it stays"
-    moved = []
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * images.numel(), 0))
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved.append(device))
-    resident(images, CUDA)
-    assert moved == [CUDA]
+    assert not any("scaler" in name for name in trainer(tiny, precision="bf16").parts())
 
 
 def test_threads():
@@ -99,14 +88,37 @@ def test_taken_cores_are_said(monkeypatch, threads, percent, said):
 
 
 def test_keep_memory_is_a_wish(monkeypatch):
-    assert keep_memory() in (True, False)
+    asked = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("glibc", (), {"mallopt": staticmethod(lambda *order: asked.append(order) or 1)}))
+    assert keep_memory() is True and [order[0] for order in asked] == [-4, -1, -2], "no mapping, no trimming, room on top"
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("musl", (), {}))
+    assert keep_memory() is False
     def none(name): raise OSError("no such library")
     monkeypatch.setattr(devices.ctypes, "CDLL", none)
     assert keep_memory() is False
 
 
 def test_compile_is_handed_on(tiny):
-    run = Trainer(tiny.replace(epochs=1, images=64), device="cpu", precision="fp32", verbose=0, compile="eager").train()
-    plain = Trainer(tiny.replace(epochs=1, images=64), device="cpu", precision="fp32", verbose=0).train()
+    run = trainer(tiny.replace(epochs=1, images=64))
+    for net in run.G, run.D:
+        assert compiled(net, "none") is net and net._compiled_call_impl is None
+        assert compiled(net, "eager") is net and net._compiled_call_impl is not None
+    run.train()
+    plain = train(tiny.replace(epochs=1, images=64))
     assert run.history.rows[-1]["loss_d"] == pytest.approx(plain.history.rows[-1]["loss_d"], rel=1e-3)
     assert list(run.G.state_dict()) == list(plain.G.state_dict())
+
+
+def test_a_process_is_tuned_by_name_only(tiny, monkeypatch):
+    "Making an engine and a trainer leaves the process as it is; `tune` sets it, for its device."
+    done = []
+    monkeypatch.setattr(devices, "keep_memory", lambda: done.append("memory"))
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda how: done.append(how))
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: done.append(n))
+    trainer(tiny)
+    assert not done
+    tune("cpu", threads=3)
+    assert done == [3, "memory"]
+    monkeypatch.setattr(devices, "pick_device", lambda device: "cuda")
+    tune("cuda")
+    assert done[2:] == ["high"]

@@ -72,33 +72,18 @@ NOT_YET = {
     ],
     '07_steps': [
         "`from dcgan.datasets.sources import …`: not from here",
-        "`from dcgan.recipes import …`: not from here",
     ],
     '08_training': [
-        "`from dcgan.checkpoints import …`: not from here",
         "`from dcgan.datasets.sources import …`: not from here",
-        "`from dcgan.engine.devices import …`: not from here",
-        "`from dcgan.engine.processes import …`: not from here",
-        "`from dcgan.engine.products import …`: not from here",
-        "`from dcgan.recipes import …`: not from here",
     ],
     '09_recipes': [
         "`from dcgan.audit import …`: not from here",
     ],
     '10_checkpoints': [
         "`from dcgan.datasets.sources import …`: not from here",
-        "`from dcgan.engine.processes import …`: not from here",
     ],
     'the spine': [
-        'checkpoints imports datasets.sources',
-        'checkpoints imports engine.processes',
         'data imports datasets.files',
-        'training imports checkpoints',
-        'training imports datasets.sources',
-        'training imports engine.devices',
-        'training imports engine.processes',
-        'training imports engine.products',
-        'training imports recipes',
     ],
 }
 

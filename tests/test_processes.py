@@ -8,9 +8,10 @@ import time
 
 import pytest
 import torch
-from dcgan.engine.processes import (FOREIGN, LAUNCHED, accelerator_for, agreed, alone_among_many, asked_to_stop, stop_together, synchronised,
-                             together, world)
 from dcgan.checkpoints import find_checkpoint, writing
+from dcgan.engine.processes import FOREIGN, LAUNCHED, Processes, alone_among_many, engine_for, world
+from dcgan.steps import Engine
+from dcgan.training import asked_to_stop
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = "digits --filters 4 --images 256 --batch-size 32 --log-every 4 --device cpu --precision fp32 --no-save-plots".split()
@@ -20,20 +21,20 @@ ALONE = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", 
 TEN_STEPS = """
 import sys, torch
 from dcgan.recipes import NETS, RECIPES
+from dcgan.engine.processes import engine_for
+from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 torch.set_num_threads(1)
 bare = lambda table: lambda *a: tuple(row._replace(norm=False, bias=True) for row in table(*a))
 NETS["bare"] = tuple(bare(table) for table in NETS["digits"])
 norm = sys.argv[2] == "norm"
 recipe = RECIPES["digits"].replace(net="digits" if norm else "bare", filters=4, images=320, batch_size=32, epochs=1, ema=None, shift=1, init_std=0.1)
-run = Trainer(recipe, device="cpu", precision="fp32", verbose=0)
-sgd = [torch.optim.SGD(run.bare(net).parameters(), lr=0.05) for net in (run.G, run.D)]
-run.opt_g, run.opt_d = run.accelerator.prepare(*sgd)
-run.equip("fp32", False, "none")
+run = Trainer(recipe, load("digits", images=320).images, engine_for("cpu", "fp32"))
+run.opt_g, run.opt_d = (torch.optim.SGD(net.parameters(), lr=0.05) for net in (run.G, run.D))
 run.train()
-if run.accelerator.is_main_process:
-    torch.save({"world": run.accelerator.num_processes, "rows": [[r["loss_d"], r["loss_g"]] for r in run.history.rows],
-                "weights": torch.cat([p.detach().flatten() for net in (run.G, run.D) for p in run.bare(net).parameters()])}, sys.argv[1])
+if run.engine.main:
+    torch.save({"world": run.engine.world, "rows": [[r["loss_d"], r["loss_g"]] for r in run.history.rows],
+                "weights": torch.cat([p.detach().flatten() for net in (run.G, run.D) for p in run.engine.bare(net).parameters()])}, sys.argv[1])
 """
 
 
@@ -112,33 +113,46 @@ def test_a_batch_that_can_not_be_shared(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-class Fake:
-    "An accelerator, as far as these functions look."
-    def __init__(self, processes, device="cpu"): self.num_processes, self.device, self.is_main_process = processes, torch.device(device), True
+class Two(Processes):
+    "The first of two processes, as far as these methods look: the other one is never asked."
+    def __init__(self, device="cpu"):
+        Engine.__init__(self, device)
+        self.world, self.main, self.launcher = 2, True, os.getppid()
 
 
-def test_an_error_of_the_main_process_is_raised():
+def test_an_error_of_the_main_process_is_raised(monkeypatch):
     def fails(): raise FileExistsError("runs/x exists.")
-    assert agreed(Fake(1), lambda: 7) == 7
-    with pytest.raises(FileExistsError, match="runs/x exists"): agreed(Fake(1), fails)
+    assert Engine().ask(lambda: 7) == 7
+    with pytest.raises(FileExistsError, match="runs/x exists"): Engine().ask(fails)
+    sent = []
+    def broadcast(objects):
+        sent.append(list(objects))
+        return objects
+    monkeypatch.setattr("accelerate.utils.broadcast_object_list", broadcast)
+    assert Two().ask(lambda: 7) == 7
+    with pytest.raises(FileExistsError, match="runs/x exists"): Two().ask(fails)
+    assert sent[0] == [7, None] and isinstance(sent[1][1], FileExistsError), "the others get it too"
 
 
 def test_lost_connections_become_a_sentence_and_other_errors_stay():
-    with pytest.raises(ConnectionError, match="go on with --resume"), together(Fake(2)): raise RuntimeError("[gloo] Connection closed by peer")
-    with pytest.raises(RuntimeError, match="mat1"), together(Fake(2)): raise RuntimeError("mat1 and mat2")
-    with pytest.raises(RuntimeError, match="gloo"), together(Fake(1)): raise RuntimeError("gloo")
+    with pytest.raises(ConnectionError, match="go on with --resume"), Two().together(): raise RuntimeError("[gloo] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="mat1"), Two().together(): raise RuntimeError("mat1 and mat2")
+    with pytest.raises(RuntimeError, match="gloo"), Engine().together(): raise RuntimeError("gloo")
 
 
-def test_ctrl_c_with_others_waits_for_a_common_step():
+def test_ctrl_c_with_others_waits_for_a_common_step(monkeypatch):
     with asked_to_stop() as asked:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop_together(Fake(1), asked, 3) and not stop_together(Fake(2), asked, 3)
+        assert Engine().stop(asked(), 3) == signal.SIGINT and not Two().stop(asked(), 3)
+        monkeypatch.setattr("accelerate.utils.gather_object", lambda marks: [0, *marks])
+        assert Two().stop(asked(), 10) == signal.SIGINT and not Two().stop(0, 10)
 
 
-def test_batchnorm_is_synchronised_on_gpus_only():
+def test_batchnorm_is_synchronised_on_gpus_only(monkeypatch):
+    monkeypatch.setattr(Engine, "place", lambda self, net: net)  # no GPU is needed to see which layer would go there
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    assert synchronised(net, Fake(2)) is net and synchronised(net, Fake(1, "cuda")) is net
-    assert isinstance(synchronised(net, Fake(2, "cuda"))[0], torch.nn.SyncBatchNorm)
+    assert Two().place(net) is net and Engine("cuda").place(net) is net
+    assert isinstance(Two("cuda").place(net)[0], torch.nn.SyncBatchNorm)
 
 
 # Launchers
@@ -149,7 +163,7 @@ def test_batchnorm_is_synchronised_on_gpus_only():
 def test_variables_of_other_launchers_start_no_half_run(monkeypatch, env, several):
     for name in (*LAUNCHED, *FOREIGN): monkeypatch.delenv(name, raising=False)
     for name, value in env.items(): monkeypatch.setenv(name, value)
-    assert world() == 1 and accelerator_for("cpu").num_processes == 1
+    assert world() == 1 and type(engine_for("cpu")) is Engine
     assert ("this process trains alone" in alone_among_many()) is several
     assert {name: os.environ[name] for name in env} == env, "the environment is as it was"
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from dcgan.datasets.files import Bank
 from dcgan.cli import main
 from dcgan.networks import Discriminator, Generator
 from dcgan.recipes import RECIPES, from_json
-from dcgan.training import Trainer
 from formats import celeba, cifar, mnist_files, picture, svhn  # noqa: F401 (fixtures)
 from PIL import Image
+from running import trainer as trainer_for
 from torchvision.datasets import utils
 
 SMALL = "--filters 4 --batch-size 4 --log-every 1 --sample-every 2 --device cpu --precision fp32"
@@ -206,7 +205,7 @@ def test_one_step_at_full_size(name):
     "Each weight moves, as far as Adam moves it in its first step; what comes out is in range."
     r = RECIPES[name].replace(batch_size=8, epochs=1, images=8)
     images = torch.randint(0, 256, (8, *r.x_shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    trainer = Trainer(r, bank=Bank(images, None, "noise"), device="cpu", precision="fp32", verbose=0)
+    trainer = trainer_for(r, images=images)
     before = {net: [p.detach().clone() for p in getattr(trainer, net).parameters()] for net in "GD"}
     trainer.train()
     assert trainer.step == 1 and trainer.recipe.filters == RECIPES[name].filters

@@ -12,6 +12,7 @@ from dcgan.recipes import RECIPES
 from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
 from dcgan.datasets.sources import load
 from dcgan.training import Trainer
+from running import train
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +136,8 @@ def measured(rows): return {row["epoch"]: row["digit_fid"] for row in rows if "d
 
 
 def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
-    plain = Trainer(tiny, device="cpu", precision="fp32", verbose=0).train()
-    run = Trainer(tiny, device="cpu", precision="fp32", verbose=0, callbacks=[FidCallback(few, 2, n=70)]).train()
+    plain = train(tiny)
+    run = train(tiny, callbacks=[FidCallback(few, 2, n=70)])
     assert list(measured(run.history.rows)) == [1, 3] and not measured(plain.history.rows)
     assert all(torch.equal(a, b) for a, b in zip(plain.best_G.state_dict().values(), run.best_G.state_dict().values()))
     x = run.best_G.sample(70, seed=0)
@@ -147,7 +148,7 @@ def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
 
 def test_the_callback_s_time_is_not_the_run_s(few, tiny, monkeypatch):
     "A slow judge makes no epoch slower in the history. By a clock of ours a step takes a second, a look of the judge a hundred."
-    from dcgan import reports, runs
+    from dcgan import reports, training
     now = 0.
 
     def lasting(seconds, whole):
@@ -156,27 +157,27 @@ def test_the_callback_s_time_is_not_the_run_s(few, tiny, monkeypatch):
             now += seconds
             return whole(*args)
         return call
-    monkeypatch.setattr(runs, "perf_counter", lambda: now)
+    monkeypatch.setattr(training, "perf_counter", lambda: now)
     monkeypatch.setattr(reports, "look", lasting(100, reports.look))
     monkeypatch.setattr(Trainer, "train_generator", lasting(1, Trainer.train_generator))
-    run = Trainer(tiny, device="cpu", precision="fp32", verbose=0, callbacks=[FidCallback(few, 1, n=70)]).train()
-    assert now > run.steps + 4 * 100 and sum(row["seconds"] for row in run.history.rows) == run.steps
+    run = train(tiny, callbacks=[FidCallback(few, 1, n=70)])
+    assert now > run.total + 4 * 100 and sum(row["seconds"] for row in run.history.rows) == run.total
 
 
 @pytest.mark.parametrize("stop_at", [5, 8])
 def test_a_resumed_run_measures_the_same(few, tiny, tmp_path, monkeypatch, stop_at):
     "Stopped in the middle of an epoch and at the end of one that is measured."
     callbacks = [FidCallback(few, 2, n=70)]
-    whole = Trainer(tiny, device="cpu", precision="fp32", verbose=0, callbacks=callbacks).train()
+    whole = train(tiny, callbacks=callbacks)
     step = Trainer.train_generator
     def stopping(self):
         step(self)
         if self.step == stop_at - 1: os.kill(os.getpid(), signal.SIGINT)
     with monkeypatch.context() as m:
         m.setattr(Trainer, "train_generator", stopping)
-        first = Trainer(tiny, tmp_path / "run", device="cpu", precision="fp32", verbose=0, save_plots=False, callbacks=callbacks).train()
+        first = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks)
     assert first.stopped and first.step == stop_at
-    second = Trainer(tiny, tmp_path / "run", device="cpu", precision="fp32", verbose=0, save_plots=False, callbacks=callbacks, resume=True).train()
+    second = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks, resume=True)
     assert measured(second.history.rows) == measured(whole.history.rows) and list(measured(whole.history.rows)) == [1, 3]
     assert (tmp_path / "run/history.csv").read_text().splitlines()[0].endswith(",digit_fid")
 

@@ -8,7 +8,7 @@ import torch
 from dcgan.evaluation.metrics import digit_fid
 from dcgan.networks import ASSETS, Generator, shipped
 from dcgan.recipes import command, from_json
-from dcgan.training import Trainer
+from running import train
 from notebooks import ROOT
 from safetensors.torch import load_file
 
@@ -49,7 +49,7 @@ def test_the_shipped_digits_are_small_and_were_measured():
 
 def test_shipping_a_run(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(ship, "ASSETS", tmp_path)
-    trainer = Trainer(tiny.replace(sample_every=1), tmp_path / "run", device="cpu", precision="fp32", verbose=0).train()
+    trainer = train(tiny.replace(sample_every=1), tmp_path / "run")
     folder = ship.ship(tmp_path / "run", "little")
     assert {f.name for f in folder.iterdir()} == {"config.json", "model.safetensors", "recipe.json", "history.csv", "report.json", "film.png", "film.txt"}
     assert (folder / "film.txt").read_text().split()[0] == "0" and (folder / "film.txt").read_text().split()[-1] == "16"

@@ -13,7 +13,7 @@ import torch
 from dcgan.cli import main, usage
 from dcgan.recipes import RECIPES
 from dcgan.engine.cost import textbook
-from dcgan.datasets.sources import Bank, load
+from dcgan.datasets.sources import load
 from dcgan.engine.speed import Lap, Race, Runner, ours, peak, peak_memory, race, standings
 from dcgan.training import Trainer
 from notebooks import ROOT
@@ -32,7 +32,7 @@ def small(**more): return RECIPES["digits"].replace(filters=4, z_dim=6, batch_si
 def test_textbook_and_ours_see_the_same_images(images):
     recipe = small(last_batch="keep", epochs=2)
     with open("/dev/null", "w") as nowhere: theirs = list(textbook(recipe, images, 2, file=nowhere))
-    mine = list(ours(Trainer(recipe, None, Bank(images, None, "digits"), "cpu", "fp32", verbose=0)))
+    mine = list(ours(Trainer(recipe, images)))
     assert theirs == mine == ([32] * 6 + [8]) * 2
 
 

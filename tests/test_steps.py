@@ -6,7 +6,7 @@ import torch
 from dcgan.losses import g_loss_saturating
 from dcgan.networks import latent
 from dcgan.recipes import RECIPES
-from dcgan.steps import as_is, belief, d_step, frozen, g_step
+from dcgan.steps import Engine, Targets, as_is, average_beta, d_step, follow, frozen, g_step, real_probability
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
@@ -73,7 +73,7 @@ def test_d_step_is_the_step_written_out(game, real_label, fake_label, reduction)
     loss = sum(halves) / (2 if reduction == "mean" else 1)
     loss.backward()
     opt.step()
-    said, d_x, d_gz = d_step(D, G, opt_d, x, z, real_label, fake_label, reduction)
+    said, d_x, d_gz = d_step(D, G, opt_d, x, z, Targets(real_label, fake_label, reduction))
     assert torch.allclose(said, loss, atol=1e-6)
     assert torch.allclose(d_x, real.sigmoid().mean()) and torch.allclose(d_gz, fake.sigmoid().mean())
     for p, q in zip(D.parameters(), D2.parameters(), strict=True):
@@ -131,14 +131,15 @@ def test_d_sees_what_the_augmentation_returns(game):
     assert torch.equal(d_x, d_gz)
 
 
-def test_backward_is_the_caller_s(game):
+def test_backward_is_the_engine_s(game):
     G, D, opt_g, opt_d, x, z = game
     losses = []
-    def backward(loss):
-        losses.append(loss.detach())
-        loss.backward()
-    out = d_step(D, G, opt_d, x, z, backward=backward)[0], g_step(D, G, opt_g, z, backward=backward)[0]
-    assert list(out) == losses
+    class Noting(Engine):
+        def backward(self, loss, opt):
+            losses.append((loss.detach(), opt))
+            super().backward(loss, opt)
+    out = d_step(D, G, opt_d, x, z, engine=Noting())[0], g_step(D, G, opt_g, z, Noting())[0]
+    assert list(zip(out, (opt_d, opt_g))) == losses
 
 
 def test_autocast_covers_the_forwards_and_not_the_loss(game):
@@ -146,8 +147,8 @@ def test_autocast_covers_the_forwards_and_not_the_loss(game):
     seen = []
     D.layers[0].conv.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
     G.layers[0].conv.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
-    autocast = torch.autocast("cpu", torch.bfloat16)
-    out = *d_step(D, G, opt_d, x, z, autocast=autocast), *g_step(D, G, opt_g, z, autocast=autocast)
+    engine = Engine(precision="bf16")
+    out = *d_step(D, G, opt_d, x, z, engine=engine), *g_step(D, G, opt_g, z, engine)
     assert set(seen) == {torch.bfloat16} and len(seen) == 5
     assert all(t.dtype == torch.float32 for t in out) and not torch.is_autocast_enabled("cpu")
     assert all(p.grad.dtype == torch.float32 for net in (G, D) for p in net.parameters())
@@ -160,11 +161,12 @@ def test_d_is_melted_again_even_after_an_exception(game):
     G, D, opt_g, _, _, z = game
     D.layers[0].conv.bias.requires_grad_(False)  # frozen by somebody else: stays so
     inside = []
-    def fail(loss):
-        inside.extend(p.requires_grad for p in D.parameters())
-        raise Trouble
+    class Failing(Engine):
+        def backward(self, loss, opt):
+            inside.extend(p.requires_grad for p in D.parameters())
+            raise Trouble
     with pytest.raises(Trouble):
-        g_step(D, G, opt_g, z, backward=fail)
+        g_step(D, G, opt_g, z, Failing())
     assert inside and not any(inside)
     assert {k for k, p in D.named_parameters() if not p.requires_grad} == {"layers.0.conv.bias"}
 
@@ -176,8 +178,56 @@ def test_gradients_flow_through_a_frozen_net():
     assert net.weight.grad is None and torch.equal(x.grad, net.weight.detach().expand(2, 3))
 
 
-def test_belief_is_a_mean_of_probabilities():
+def test_the_probability_of_real_is_a_mean():
     logits = torch.tensor([0., 2., -2.], requires_grad=True)
-    assert belief(logits).item() == pytest.approx(0.5) and not belief(logits).requires_grad
+    assert real_probability(logits).item() == pytest.approx(0.5) and not real_probability(logits).requires_grad
     x = torch.ones(2)
     assert as_is(x) is x
+
+
+# The engine and the moving average
+
+@pytest.mark.parametrize("precision, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_autocast_casts_the_forwards(precision, dtype):
+    layer, x = nn.Linear(3, 3), torch.randn(2, 3)
+    with Engine(precision=precision).autocast():
+        assert layer(x).dtype == dtype
+
+
+def test_a_bank_goes_to_a_gpu_that_has_room(monkeypatch):
+    images, cuda = torch.zeros(8, 1, 4, 4, dtype=torch.uint8), Engine("cuda")
+    assert Engine().hold(images) is images
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * images.numel() - 1, 0))
+    assert cuda.hold(images) is images, "too little room: it stays"
+    moved = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * images.numel(), 0))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved.append(device))
+    cuda.hold(images)
+    assert moved == [torch.device("cuda")]
+
+
+def test_scalers_are_the_optimisers_own_and_go_with_them():
+    engine, nets = Engine(precision="fp16"), [nn.Linear(2, 2) for _ in range(2)]
+    opts = [torch.optim.Adam(net.parameters()) for net in nets]
+    first, second = map(engine.scaler, opts)
+    assert first is not second and first is engine.scaler(opts[0]) and first.is_enabled()
+    assert not Engine().scaler(opts[0]).is_enabled() and not Engine(precision="bf16").scaler(opts[0]).is_enabled()
+    del opts
+    assert not engine.scalers, "an engine keeps no optimiser alive"
+
+
+def test_the_average_copies_first_and_then_follows():
+    assert [average_beta(0.9, n) for n in (0, 1, 10**6)] == [0, 2 / 11, 0.9]
+    net, average = (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in "ab")
+    net(torch.randn(8, 2))
+    follow(average, net, 0.)
+    assert all(torch.equal(a, b) for a, b in zip(average.state_dict().values(), net.state_dict().values(), strict=True))
+    before = copied(average)
+    for p in net.parameters():
+        torch.nn.init.normal_(p)
+    net(torch.randn(8, 2))
+    follow(average, net, 0.75)
+    for k, v in net.state_dict().items():
+        wanted = v if v.dtype == torch.int64 else 0.75 * before[k] + 0.25 * v
+        assert torch.allclose(average.state_dict()[k], wanted, atol=1e-6), k
+    assert average[0].weight.requires_grad and int(average[1].num_batches_tracked) == 2

@@ -15,7 +15,6 @@ import traceback
 from pathlib import Path
 
 import dcgan.checkpoints
-import dcgan.training
 import numpy as np
 import pytest
 import torch
@@ -24,8 +23,9 @@ from dcgan.data import Batches
 from dcgan.engine.devices import has_bf16, pick_precision
 from dcgan.networks import Generator, latent
 from dcgan.recipes import RECIPES, from_json
-from dcgan.datasets.sources import Bank, load
-from dcgan.training import Trainer, decayed
+from dcgan.datasets.sources import load
+from dcgan.training import Progress, Trainer, decayed
+from running import train, trainer as trainer_for
 from torch import nn
 
 TIMES = "seconds", "images_per_s"
@@ -61,16 +61,12 @@ def assert_same_run(a, b):
     assert not [p for folder in (a, b) for p in folder.rglob(".*")], "something is left of a write that failed"
 
 
-def train(recipe, run_dir=None, **options):
-    return Trainer(recipe, run_dir, **{"device": "cpu", "precision": "fp32", "verbose": 0} | options).train()
-
-
 @pytest.fixture
 def plain_pictures(monkeypatch):
     "Runs without curves and animations, which cost most of a tiny run's time; pictures of the fixed z stay."
-    monkeypatch.setattr(dcgan.training, "save_figure", lambda figure, path: None)
-    monkeypatch.setattr(dcgan.training, "curves", lambda rows: None)
-    monkeypatch.setattr(dcgan.training, "animate", lambda run: None)
+    monkeypatch.setattr(dcgan.checkpoints, "save_figure", lambda figure, path: None)
+    monkeypatch.setattr(dcgan.checkpoints, "curves", lambda rows: None)
+    monkeypatch.setattr(dcgan.checkpoints, "animate", lambda trainer, folder: None)
 
 
 def at(monkeypatch, step, act, verb="train_generator"):
@@ -119,7 +115,7 @@ def x_of(recipe, layout):
 
 
 def test_ten_steps_equal_a_plain_loop_bit_for_bit(ten_steps):
-    trainer = Trainer(ten_steps, device="cpu", precision="fp32", verbose=0)
+    trainer = trainer_for(ten_steps)
     G, D = copy.deepcopy((trainer.G, trainer.D))
     assert same(G.state_dict(), ten_steps.networks()[0].state_dict()), "training starts from the recipe's networks"
     trainer.train()
@@ -138,7 +134,7 @@ def test_layout_and_fused_adam_change_rounding_only(ten_steps, seed):
     kink, and each of those moves the gradient by more than 1e-5."""
     recipe = ten_steps.replace(filters=4, batch_size=16, images=160, bias=True, seed=seed)
     losses, grads, *_ = plain_loop(*recipe.networks(), recipe, x_of(recipe, torch.contiguous_format), fused=False)
-    trainer = Trainer(recipe, device="cpu", precision="fp32", verbose=0)
+    trainer = trainer_for(recipe)
     trainer.train_discriminator(x_of(recipe, torch.channels_last)[0])
     d_grads = [p.grad for p in trainer.D.parameters()]
     trainer.train_generator()
@@ -152,7 +148,7 @@ def test_layout_and_fused_adam_change_rounding_only(ten_steps, seed):
 
 
 def test_the_optimisers_and_layout_are_the_fast_ones(tiny):
-    trainer = Trainer(tiny, device="cpu", precision="fp32", verbose=0)
+    trainer = trainer_for(tiny)
     assert all(opt.param_groups[0]["fused"] for opt in (trainer.opt_g, trainer.opt_d))
     assert trainer.D.layers[1].conv.weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -160,8 +156,8 @@ def test_the_optimisers_and_layout_are_the_fast_ones(tiny):
 def test_precision(tiny):
     cpu = torch.device("cpu")
     assert pick_precision("auto", cpu) == ("bf16" if has_bf16(cpu) else "fp32")
-    trainer = Trainer(tiny, device="cpu", precision="bf16", verbose=0).train()
-    assert trainer.precision == "bf16" and all(p.dtype == torch.float32 for net in (trainer.G, trainer.D) for p in net.parameters())
+    trainer = train(tiny, precision="bf16")
+    assert trainer.engine.precision == "bf16" and all(p.dtype == torch.float32 for net in (trainer.G, trainer.D) for p in net.parameters())
     assert trainer.history.rows[0]["loss_d"] != train(tiny).history.rows[0]["loss_d"]
 
 
@@ -186,7 +182,7 @@ def test_the_moving_average_is_the_one_on_paper(tiny, monkeypatch):
         decay = min(0.5, (1 + n) / (10 + n))  # 2/11, 3/12, … reach 0.5 at the eighth
         average = {k: decay * average[k] + (1 - decay) * weights[k].double() for k in average}
     held = trainer.best_G.state_dict()
-    assert trainer.best_G is trainer.G_ema.module and len(seen) == 16
+    assert trainer.best_G is trainer.G_ema and len(seen) == 16
     assert all(torch.allclose(held[k].double(), v, atol=1e-6) for k, v in average.items() if v.ndim)
     assert not torch.allclose(held["layers.0.conv.weight"], seen[-1]["layers.0.conv.weight"], atol=1e-5)
     without = train(tiny.replace(ema=None))
@@ -306,7 +302,7 @@ def goes_on(tiny, run, straight):
         assert not had, f"there was {had}, but: {e}"
         return str(e)
     assert_same_run(straight, run)
-    return trainer.note
+    return " ".join(trainer.notes)
 
 
 def test_a_kill_at_any_moment_is_survived(tiny, straight, plain_pictures, tmp_path):
@@ -380,8 +376,8 @@ def test_callbacks_and_ctrl_c_at_an_epoch_s_end(tiny, plain_pictures, tmp_path, 
 
 def test_resume_keeps_the_precision_of_the_start(tiny, plain_pictures, tmp_path):
     train(tiny.replace(epochs=1, decay="none"), tmp_path / "run", precision="bf16")
-    assert train(tiny.replace(decay="none"), tmp_path / "run", resume=True, precision="auto").precision == "bf16"
-    assert train(tiny.replace(decay="none", epochs=5), tmp_path / "run", resume=True, precision="fp32").precision == "fp32"
+    assert train(tiny.replace(decay="none"), tmp_path / "run", resume=True, precision="auto").engine.precision == "bf16"
+    assert train(tiny.replace(decay="none", epochs=5), tmp_path / "run", resume=True, precision="fp32").engine.precision == "fp32"
 
 
 # Refused: other recipes, other images, other checkpoints
@@ -409,8 +405,7 @@ def test_resume_refuses_what_would_be_another_run(tiny, begun, tmp_path):
     refused(["epoch 2", "not 1"], tiny.replace(epochs=1), begun, resume=True)
     refused(["lr_g: 0.001 → 0.002", "seed: 0 → 3", "only the epochs"], tiny.replace(lr_g=2e-3, seed=3), begun, resume=True)
     refused(["recipe.json"], tiny, tmp_path / "nowhere", resume=True)
-    bank = load("digits", images=300)
-    refused(["256", "300"], tiny, begun, resume=True, bank=bank)
+    refused(["256", "300"], tiny, begun, resume=True, images=load("digits", images=300).images)
     assert contents(tmp_path) == before
 
 
@@ -477,7 +472,8 @@ def test_a_broken_checkpoint_is_refused_and_the_one_before_is_used(tiny, begun, 
     spoil, word = BROKEN[name]
     spoil(begun / "checkpoint.pt")
     trainer = train(tiny.replace(epochs=2), begun, resume=True)
-    assert trainer.note.startswith("checkpoint.pt") and word in trainer.note and trainer.note.endswith("the one before it, step 4.")
+    note, = trainer.notes
+    assert note.startswith("checkpoint.pt") and word in note and note.endswith("the one before it, step 4.")
     assert state(begun)["step"] == 8 and not (begun / "owned").exists()
 
 
@@ -566,7 +562,7 @@ def test_a_folder_that_cannot_be_made_is_said(tiny, tmp_path, monkeypatch, capsy
     (torch.zeros(100, 28, 28, dtype=torch.uint8), ["(100, 28, 28)"]), (torch.zeros(100, 1, 32, 32, dtype=torch.uint8), ["(1, 32, 32)", "(1, 28, 28)"]),
     (torch.zeros(100, 3, 28, 28, dtype=torch.uint8), ["(3, 28, 28)", "(1, 28, 28)"]), (torch.zeros(10, 1, 28, 28, dtype=torch.uint8), ["64", "10"])])
 def test_banks_that_do_not_fit_are_refused_before_anything_is_made(tiny, tmp_path, images, words):
-    refused(words, tiny, tmp_path / "run", bank=Bank(images, None, "mine", ""))
+    refused(words, tiny, tmp_path / "run", images=images)
     assert not os.listdir(tmp_path)
 
 
@@ -575,7 +571,7 @@ def test_banks_that_do_not_fit_are_refused_before_anything_is_made(tiny, tmp_pat
 def test_looking_at_a_run_does_not_change_it(tiny, straight, tmp_path):
     def metric(trainer):
         return {"mean": trainer.best_G.sample(20, seed=5).mean()}
-    trainer = Trainer(tiny, tmp_path / "run", device="cpu", precision="fp32", verbose=0, callbacks=[metric])
+    trainer = trainer_for(tiny, tmp_path / "run", callbacks=[metric])
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     trainer.train()
     assert same(before[0], torch.get_rng_state()) and before[1:] == (np.random.get_state()[1].tolist(), random.getstate())
@@ -598,7 +594,7 @@ def test_verbose_is_cumulative(tiny, capsys):
     assert not any("betas" in line for line in shapes) and any(f"betas: (0.5, {tiny.beta2})" in line for line in optimisers)
     assert not any("D.layers.0.conv.weight" in line for line in optimisers) and any("D.layers.0.conv.weight" in line for line in parameters)
     with pytest.raises(ValueError, match="verbose is 4"):
-        Trainer(tiny, verbose=4)
+        Progress(4)
 
 
 def test_what_callbacks_return_joins_the_epoch_s_row_in_plain_numbers(tiny, plain_pictures, tmp_path):
@@ -630,8 +626,8 @@ def test_the_history_holds_means_of_what_happened(tiny, tmp_path, plain_pictures
 
 
 def test_the_last_epoch_is_always_saved(tiny, plain_pictures, tmp_path, monkeypatch):
-    saved, whole = [], dcgan.training.save_checkpoint
-    monkeypatch.setattr(dcgan.training, "save_checkpoint", lambda state, *rest: (saved.append(state["step"]), whole(state, *rest)))
+    saved, whole = [], dcgan.checkpoints.save_checkpoint
+    monkeypatch.setattr(dcgan.checkpoints, "save_checkpoint", lambda state, *rest: (saved.append(state["step"]), whole(state, *rest)))
     train(tiny.replace(save_every=3), tmp_path / "run")
     train(tiny.replace(save_every=10), tmp_path / "other")
     train(tiny, tmp_path / "mine", save_every=2)

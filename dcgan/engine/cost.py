@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.files import check_images
-from .devices import free_memory, out_of_memory, pick_device
-from ..recipes import Recipe, known
+from .devices import free_memory, pick_device
+from ..recipes import Recipe
+from ..values import known
 from ..shapes import ShapeTable, must_be, shown, whole
-
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-06
 class Cost(NamedTuple):
@@ -90,6 +90,7 @@ def explained(error: Exception,       # from a step
               precision: str,         # "fp32", "bf16" or "fp16"
              ) -> Exception:          # what to raise
     "Where memory ran out, a ValueError that says which batch may fit; any other error as it came."
+    from accelerate.utils.memory import should_reduce_batch_size as out_of_memory
     return ValueError(too_large(recipe, free_memory(device), precision)) if out_of_memory(error) else error
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-22

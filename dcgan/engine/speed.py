@@ -20,27 +20,21 @@ import torch
 from torch import Tensor
 
 from ..datasets.files import check_images
-from .devices import busy_cores, pick_device, pick_precision
-from ..recipes import Recipe, known
+from .devices import busy_cores, pick_device, pick_precision, tune
+from ..recipes import Recipe
+from ..values import known
 from .cost import cost, explained, memory, textbook
 from ..shapes import must_be, shown, whole
-from ..datasets.sources import Bank
-from ..training import Trainer, progress
+from ..steps import Engine
+from ..training import Trainer
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-06
 def ours(trainer: Trainer, # just made
         ) -> Iterator[int]:
     "The trainer's own loop; after each step, the number of real images that it saw."
     must_be(Trainer, trainer=trainer)
-    trainer.open()
-    bar = progress(trainer)
-    for epoch in range(trainer.recipe.epochs):
-        for x in trainer.batches.epoch(epoch):
-            trainer.set_rates()
-            trainer.train_discriminator(x)
-            trainer.train_generator()
-            trainer.after_step(bar, epoch)
-            yield len(x)
+    for _ in trainer.steps():
+        yield trainer.n
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-08
 def settle(device: torch.device, # where work may still be going on
@@ -89,7 +83,8 @@ def begun(name: str,            # "textbook" or "ours"
     "A loop that is ready for its first step."
     must_be(Recipe, recipe=recipe)
     if known("loop", name, Lap._fields) == "textbook": return textbook(recipe, images, recipe.epochs, device, open(os.devnull, "w"))
-    return ours(Trainer(recipe, None, Bank(images, None, recipe.data), str(device), precision, verbose=0))
+    tune(str(device))
+    return ours(Trainer(recipe, images, Engine(device, precision)))
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-10b
 def obey(name: str, # "textbook" or "ours"

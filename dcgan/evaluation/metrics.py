@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import to_x
-from ..engine.devices import machine
+from ..values import machine
 from .judge import Judge, accuracy, check_maps, digit_judge, train_judge
 from ..networks import ASSETS, Generator, generator_for
 from ..plots import check_images

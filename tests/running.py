@@ -1,0 +1,22 @@
+"A run as the command line makes one, in a call: what several tests train with."
+from pathlib import Path
+
+from dcgan.checkpoints import RunFolder
+from dcgan.engine.processes import engine_for
+from dcgan.datasets.sources import load
+from dcgan.training import Progress, Trainer
+
+
+def trainer(recipe, run_dir=None, images=None, device="cpu", precision="fp32", verbose=0, save_plots=True, save_every=None,
+            callbacks=(), resume=False, data_dir=None):
+    "A trainer with the folder, the words and the callbacks asked for, about to train."
+    folder = [] if run_dir is None else [RunFolder(run_dir, resume, save_every, save_plots)]
+    said, engine = Progress(verbose), engine_for(device, precision, Path(run_dir) if resume else None)
+    if images is None:
+        images = load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=recipe.images, data_dir=data_dir).images
+    return Trainer(recipe, images, engine, [*folder, said, *callbacks])
+
+
+def train(recipe, run_dir=None, **options):
+    "The same, trained."
+    return trainer(recipe, run_dir, **options).train()
