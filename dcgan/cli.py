@@ -164,6 +164,17 @@ def check_compile(backend: str, # of torch.compile, or "none"
         raise ValueError(f"--compile {backend} does not work on this machine ({reason}); "
                          "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton.") from None
 
+# %% ../nbs/under_the_hood/33_cli.ipynb #18-14bw
+def check_wishes(recipe: Recipe,    # about to be trained
+                 flags: TrainFlags, # as given
+                ) -> None:
+    "ValueError or OSError for what this machine can't grant."
+    most = max(64, 4 * os.cpu_count())  # with very many, torch ends without a word
+    if flags.threads and flags.threads > most:
+        raise ValueError(f"--threads is {flags.threads}; on this machine it can be at most {most}.")
+    check_size(recipe, flags.device, flags.precision)
+    check_folder(flags.run or Path())
+
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15
 def train(argv: list[str]) -> int:
     "Train a recipe, or go on with a run."
@@ -175,25 +186,14 @@ def train(argv: list[str]) -> int:
             started = from_json(there.read_bytes())
             if started.name != recipe.name: raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
-    recipe, run = as_recipe(flags.recipe), flags.run or partial(new_run, recipe.name)
-    most = max(64, 4 * os.cpu_count())  # with very many, torch ends without a word
-    if flags.threads and flags.threads > most:
-        raise ValueError(f"--threads is {flags.threads}; on this machine it can be at most {most}.")
-    check_size(recipe, flags.device, flags.precision)
-    check_folder(flags.run or Path())
-    said, folder = Progress(flags.verbose), RunFolder(run, flags.resume, pictures=flags.save_plots)
-    tune(flags.device, flags.threads)
-    engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
-    bank = images_of(recipe, flags)
-    trainer = Trainer(recipe, bank.images, engine, [folder, said, *measuring(recipe, flags)])
-    trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
-    for net in trainer.G, trainer.D:
-        compiled(engine.bare(net), flags.compile)
-    check_compile(flags.compile, flags.device)
+    recipe = as_recipe(flags.recipe)
+    check_wishes(recipe, flags)
+    folder = RunFolder(flags.run or partial(new_run, recipe.name), flags.resume, pictures=flags.save_plots)
+    trainer = trainer_for(recipe, flags, folder)
     try:
         trainer.train()
     except RuntimeError as e:
-        raise explained(e, recipe, engine.device, engine.precision) from None
+        raise explained(e, recipe, trainer.engine.device, trainer.engine.precision) from None
     return say_end(trainer, folder, flags)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15v
@@ -207,6 +207,23 @@ def images_of(recipe: Recipe,    # that names them
         if not flags.resume or not recipe.data.startswith("folder:"):
             raise
         raise FileNotFoundError(f"{e}; if the folder has moved, resume with its new place, --data folder:PATH") from None
+
+# %% ../nbs/under_the_hood/33_cli.ipynb #18-15w
+def trainer_for(recipe: Recipe,     # to train
+                flags: TrainFlags,  # as given
+                folder: RunFolder,  # that keeps the run
+               ) -> Trainer:        # about to train
+    "Images, engine and callbacks, put together."
+    progress = Progress(flags.verbose)
+    tune(flags.device, flags.threads)
+    engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
+    bank = images_of(recipe, flags)
+    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *measuring(recipe, flags)])
+    trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
+    for net in trainer.G, trainer.D:
+        compiled(engine.bare(net), flags.compile)
+    check_compile(flags.compile, flags.device)
+    return trainer
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15b
 def measuring(recipe: Recipe,    # about to be trained

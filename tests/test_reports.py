@@ -148,7 +148,8 @@ def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
 
 def test_the_callback_s_time_is_not_the_run_s(few, tiny, monkeypatch):
     "A slow judge makes no epoch slower in the history. By a clock of ours a step takes a second, a look of the judge a hundred."
-    from dcgan import reports, training
+    from dcgan import training
+    from dcgan.evaluation import reports
     now = 0.
 
     def lasting(seconds, whole):
