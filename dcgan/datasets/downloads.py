@@ -16,7 +16,7 @@ from .files import as_path, expect, gigabytes, place, printable, writing_in
 def download_folder(folder: Path,             # where the files shall be in the end
                     have: tuple = ()          # good files that are there already, relative to it
                    ) -> Iterator[str]:        # a temporary folder to download into
-    "Moved to `folder` file by file if the block succeeds, else gone without a trace."
+    "Moved to `folder` file by file if the block succeeds, else removed."
     folder = place(folder, "folder")
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     wait = socket.getdefaulttimeout()
@@ -43,7 +43,7 @@ def absent(name: str,        # the data set
            instead: str,     # the offline stand-in
            why: str          # what the download said
           ) -> FileNotFoundError:
-    "The one sentence that says which files go where, and what to use without them."
+    "The error that says which files go where, and what to use without them."
     from torchvision.datasets.utils import check_integrity
     data_dir = place(data_dir, "data_dir")
     bad = [str(f) for f, md5 in files if not check_integrity(data_dir/f, md5)]
@@ -65,7 +65,7 @@ def obtained(name: str,           # the data set
              instead: str,        # the offline stand-in
              under: str = ""      # folder in data_dir that make takes as its root
             ):                    # the data set
-    "From files that are there, else by download; FileNotFoundError or ValueError, a sentence, if neither works."
+    "From files that are there, else by download; FileNotFoundError or ValueError, one sentence, if neither works."
     from torchvision.datasets.utils import check_integrity
     data_dir = place(data_dir, "data_dir")
     root = data_dir/under

@@ -123,7 +123,7 @@ def house_numbers(n: int,                # images, 1 or more
                   split: str = "train",  # whose digits: the first 400 of each class, or for "test" the last 100
                   start: int = 0,        # index of the first image
                  ) -> tuple[Tensor, Tensor]:  # images uint8 (n, 3, 32, 32), labels int64 (n,)
-    "A drawn stand-in for SVHN; image i is a function of (seed, split, start + i). ValueError for bad arguments."
+    "Drawn house numbers in SVHN's format; image i is a function of (seed, split, start + i). ValueError for bad arguments."
     _check(n, seed, start)
     if not isinstance(split, str) or split not in ("train", "test"):
         raise ValueError(f'split is {_short(split)}; give "train" or "test".')
@@ -307,6 +307,6 @@ def faces(n: int,          # faces, 1 or more
           seed: int = 0,   # 0 or more
           start: int = 0,  # index of the first
          ) -> tuple[Tensor, dict[str, np.ndarray]]:  # images uint8 (n, 3, 64, 64); factors, (n,) each
-    "A drawn stand-in for CelebA, its factors known; face i is a function of (seed, start + i). ValueError as above."
+    "Drawn faces in CelebA's format, with their factors; face i is a function of (seed, start + i). ValueError as above."
     factors = face_factors(n, seed, start)
     return faces_from(factors), factors

@@ -86,7 +86,7 @@ def place(path: str | os.PathLike,   # "~/pictures", "~anna/pictures", …
 def check_shape(size: int | None,     # side of the images; None: as they are
                 channels: int | None  # 1, 3; None: as they are
                ) -> None:
-    "ValueError for what no image of this course can have."
+    "ValueError for a size or a number of channels that no image of this course can have."
     if size is not None:
         whole("image_size", size, 1, 4096)
     if not (channels is None or isinstance(channels, (int, np.integer)) and channels in (1, 3)):
@@ -134,7 +134,7 @@ def flat(image,             # a PIL image of any mode
          channels: int,     # 1: grey, 3: RGB
          bits: int = 16     # of a grey image with 16 bits: how many its folder uses, from 8
         ):                  # a PIL image of mode "L" or "RGB"
-    "Eight bits a colour, without transparency. ValueError where nobody knows which value is white."
+    "Eight bits a colour, without transparency. ValueError where the file does not say which value is white."
     from PIL import Image
     check_shape(None, whole("channels", channels, 1, 3))
     expect("image", image, Image.Image, "an image of PIL")
@@ -158,7 +158,7 @@ def decoded(file: Path,              # an image file
             channels: int,           # 1: grey, 3: RGB
             bits: int = 16           # as for `flat`
            ) -> np.ndarray | str:    # uint8 (channels, h, w), or why the file can't be used
-    "Opens, sets upright, crops the middle square and scales; whatever is in the file, it never raises."
+    "Opens, sets upright, crops the middle square and scales; a broken file gives a sentence and raises nothing."
     from PIL import Image, ImageOps, UnidentifiedImageError
     check_shape(size, whole("channels", channels, 1, 3))
     as_path("file", file)
@@ -186,7 +186,7 @@ def in_threads(f: Callable,   # of one of them
         return list(pool.map(f, items))
 
 class Job(NamedTuple):
-    "A bank that is yet to be made."
+    "How to read a data set that is not in the cache yet."
     name: str                                # what messages call it
     n: int                                   # images to read
     shape: tuple                             # (c, h, w) of each
@@ -375,18 +375,18 @@ def renewed(folder: Path,                # the bank's
 def fingerprint(root: Path,      # folder
                 files: list      # paths in it
                ) -> list:        # [relative name, size, time of change] of each
-    "Changes when a file gets another size or time; reads none."
+    "Changes when a listed file gets another name, size or time of change; reads no content."
     root = as_path("root", root)
     expect("files", files, list, "a list of paths in root")
     return [[str(Path(f).relative_to(root)), (s := Path(f).stat()).st_size, s.st_mtime_ns] for f in files]
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-59
-def cached(root: Path,                  # where banks are kept
+def cached(root: Path,                  # where cached data sets are kept
            name: str,                   # what messages call it
            key: object,                 # what decides the content: anything that json can write
-           job: Callable[[], Job]       # called only if there is no such bank yet
+           job: Callable[[], Job]       # called only if there is none for this key yet
           ) -> tuple[Tensor, dict]:     # uint8 (n, c, h, w), mapped; what bank.json says
-    "The bank for this key: opened, made if it is absent, made anew (and said) if it is damaged."
+    "The data set for this key: opened, made if it is absent, made again (with a message) if it is damaged."
     try:
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     except (TypeError, ValueError):

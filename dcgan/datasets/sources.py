@@ -27,7 +27,7 @@ from .downloads import obtained, unpacked
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-06
 @dataclass(frozen=True)
 class Want:
-    "What a caller of `load` asked for; a source takes one and gives a `Bank`. ValueError, one sentence, for what can't be meant."
+    "What a caller of `load` asked for; a source takes one and gives a `Bank`. ValueError, one sentence, if invalid."
     name: str                           # "digits", "mnist", "folder:PATH", …
     split: str = "train"                # "train" or "test"
     image_size: int | None = None       # side in pixels; None: as it comes
@@ -201,9 +201,9 @@ def from_cache(want: Want,              # what was asked for
                have: int | None = None, # files there are, before any choice; None: as many as the job has
                left: dict | None = None # why: names of what was left out before
               ) -> Bank:
-    "The bank for this wish; its note counts and names what was left out."
-    wish = [want.split, want.image_size, want.channels, want.images, want.seed if want.images else 0]
-    images, info = cached(cache_root(want.data_dir), name, [seen, wish], job)
+    "The cached data set for this request; its note counts and names what was left out."
+    request = [want.split, want.image_size, want.channels, want.images, want.seed if want.images else 0]
+    images, info = cached(cache_root(want.data_dir), name, [seen, request], job)
     labels, out = info["labels"], defaultdict(list)
     for file, why in info["broken"].items():
         out[why if why.startswith("refused") else "broken"].append(file)
@@ -216,7 +216,7 @@ def from_array(want: Want,       # what was asked for
                images,           # numpy uint8 (n, c, h, w)
                labels            # numpy int (n,)
               ) -> Job:
-    "The job of choosing, resizing and recolouring an array that is too large to do so in memory."
+    "The job of choosing, resizing and recolouring an array chunk by chunk, without a second copy of the whole."
     expect("images", images, np.ndarray, "an array of images, uint8 (n, c, h, w)")
     expect("labels", labels, np.ndarray, "an array of whole numbers, (n,)")
     keep = choose(len(images), want)
@@ -360,7 +360,7 @@ def header(file: Path              # an image
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-57
 def depth(tops: list          # the largest value of each grey file of 16 bits
          ) -> tuple[int, list]:  # bits that they use, 8 to 16; notes
-    "Settled for all together; what becomes nearly black is counted."
+    "Decided for all files together; those that become nearly black are counted."
     top = max((t for t in tops if t < 1 << 16), default=(1 << 16) - 1)
     bits = max(8, top.bit_length())
     dark = sum(t >> bits - 8 < 16 for t in tops)
@@ -381,7 +381,7 @@ def folder_job(want: Want,        # what was asked for
                root: Path,        # the folder
                files: list        # its images
               ) -> Job:
-    "Settles size, channels and labels. ValueError if sizes differ and none was asked for."
+    "Decides on size, channels and labels. ValueError if sizes differ and none was asked for."
     expect("files", files, list, "a list of paths in root")
     have, files = len(files), [files[i] for i in choose(len(files), want)]
     seen = [facts for facts in in_threads(header, files) if facts]
@@ -449,7 +449,7 @@ def celeba(want: Want  # what was asked for; image_size 64 if it says none
 @source
 def house_numbers(want: Want  # 20,000 images to train, 2,000 to test if it says no number
                  ) -> Bank:
-    "Drawn house numbers, 32×32 RGB: the offline stand-in for SVHN."
+    "Drawn house numbers, 32×32 RGB, in place of SVHN: no download."
     from dcgan.datasets.drawn import house_numbers
     n = want.images or (20_000 if want.split == "train" else 2_000)
     images, labels = house_numbers(n, want.seed, want.split)
@@ -458,7 +458,7 @@ def house_numbers(want: Want  # 20,000 images to train, 2,000 to test if it says
 @source
 def faces(want: Want  # 6,000 images to train, 1,000 to test if it says no number
          ) -> Bank:
-    "Drawn faces, 64×64 RGB: the offline stand-in for CelebA."
+    "Drawn faces, 64×64 RGB, in place of CelebA: no download."
     from dcgan.datasets.drawn import faces
     n = want.images or (6_000 if want.split == "train" else 1_000)
     images, _ = faces(n, want.seed, start=0 if want.split == "train" else 10_000_000)
@@ -486,6 +486,6 @@ def load(name: str,                        # a key of SOURCES, or "folder:PATH"
          data_dir: str | None = None,      # None: $DCGAN_DATA, or else ./data
          seed: int = 0                     # decides what is drawn or chosen
         ) -> Bank:                         # uint8 images, labels, and a note that says what was changed
-    "The data set `name`. ValueError for what can't be meant, FileNotFoundError for files that are absent."
+    "The data set `name`. ValueError for invalid arguments, FileNotFoundError for files that are absent."
     want = Want(name, split, image_size, channels, images, data_root(data_dir), seed)
     return source_named(name)(want)

@@ -43,7 +43,7 @@ def judge_layers(in_shape: tuple,    # (c, h, w) of the images, square, at least
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-09
 class Judge(Network):
-    "x of shape (b, c, h, w) → logits; `features(x)` is what it saw just before it decided."
+    "A classifier: x of shape (b, c, h, w) → logits; `features(x)` is the layer before them."
     def __init__(self,
                  layers: list,        # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in the features
                  in_shape: list,      # (c, h, w) of the images
@@ -163,7 +163,7 @@ def check_labels(labels: Tensor,  # should be whole numbers from 0: (n,), or (n,
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-16c
 def _check_lesson(images, labels, batch, augment, lr, seed) -> Tensor:
-    "The labels, a column for each question; ValueError for what no judge can learn from."
+    "The labels, a column for each question; ValueError for images or labels that no judge can learn from."
     whole(2, batch=batch)
     whole(0, seed=seed)
     labels = check_labels(labels, len(check_images(images, "train_judge")))
@@ -205,7 +205,7 @@ def accuracy(judge: Judge,     # in eval mode
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-22
 def digit_judge() -> Judge:
-    "The judge of 28×28 grey digits that ships with the package."
+    "The classifier of 28×28 grey digits that ships with the package."
     return Judge.from_pretrained(ASSETS / "judges/digits").eval()
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-31

@@ -29,7 +29,7 @@ from ..datasets.sources import load
 
 # %% ../../nbs/12_metrics.ipynb #12-06
 class Look(NamedTuple):
-    "What a judge saw in n images."
+    "Features and class probabilities of n images, by a judge."
     features: Tensor  # (n, num_features)
     probs: Tensor     # (n, classes): its answer to the first question
 
@@ -64,7 +64,7 @@ def check_features(*sets: Tensor,        # each should be features (n, d)
 
 # %% ../../nbs/12_metrics.ipynb #12-09
 class Stored(nn.Identity):
-    "What torchmetrics takes for a feature network, where the features are computed already."
+    "In place of torchmetrics' feature network: the features are computed already."
     def __init__(self,
                  num_features: int): # numbers for each image
         super().__init__()
@@ -92,7 +92,7 @@ def frechet(a: Tensor,   # features (n, d)
 
 # %% ../../nbs/12_metrics.ipynb #12-14
 def judge_report() -> dict:
-    "What `make judge` wrote of the digits' judge: accuracies, floors, seed, machine, date."
+    "What `make judge` wrote about the digit classifier: accuracies, floors, seed, machine, date."
     return json.loads((ASSETS / "judges/digits/report.json").read_text())
 
 # %% ../../nbs/12_metrics.ipynb #12-17
@@ -183,7 +183,7 @@ def precision_recall(real: Tensor,   # features (n, d)
 
 # %% ../../nbs/12_metrics.ipynb #12-27
 class Coverage(NamedTuple):
-    "What was drawn, by the judge's answers."
+    "Which classes were drawn, by the judge's probabilities; not the coverage of Naeem et al. 2020."
     shares: Tensor   # (classes,): how often each was drawn; they add up to 1
     classes: float   # how many classes that amounts to, from 1 on
     sure: float      # share of the images of which the judge is sure
@@ -276,7 +276,7 @@ def bootstrap(measure: Callable[[Tensor, Tensor], float], # such as `frechet`
 def remake(folder: Path = ASSETS / "judges/digits", # where the judge is kept
            epochs: int = 30,                        # times through the digits
           ) -> dict:                                # the report
-    "`make judge`: train the digits' judge, cross-fit, write both networks' figures and the first one's weights."
+    "`make judge`: train the digit classifier and the one of the cross-fitting; write the first one's weights and a report on both."
     bank, held_out, places = load("digits"), load("digits", split="test"), torch.arange(4000).view(10, 400)
     seen, unseen = places[:, :200].flatten(), places[:, 200:].flatten()
     judge = train_judge(bank.images, bank.labels, epochs)

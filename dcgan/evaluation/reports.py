@@ -40,7 +40,7 @@ def reference_for(data: str,                    # the data set
                   resize: bool = False,         # if the judge takes another size, resize for it
                   data_dir: str | None = None,  # where downloaded data are
                  ) -> Reference:
-    "Judge and images. ValueError where nothing is known of the images, or where they would have to be resized."
+    "Judge and images. ValueError where the images have no labels, or would have to be resized."
     must_be(str, data=data)
     train = load(data, image_size=size, channels=channels, data_dir=data_dir)
     judge = judge_for(train, data_dir)
@@ -81,7 +81,7 @@ def distances(seen: list[Look],  # of generated images, one look for each seed
 def quality(seen: Look,  # of generated images, or of training images in their place
             real: Look,  # of the held-out ones
            ) -> dict:
-    "Precision, recall, coverage, diversity."
+    "Precision, recall, classes drawn, diversity."
     must_be(Look, seen=seen, real=real)
     precision, recall = precision_recall(real.features, seen.features[:len(real.features)])
     drawn, varied = coverage(seen.probs), diversity(seen, real)
@@ -90,7 +90,7 @@ def quality(seen: Look,  # of generated images, or of training images in their p
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-11
 class Evaluation(NamedTuple):
-    "What is known of a generator."
+    "All metrics of a generator, and the images that a report shows."
     numbers: dict                 # plain values, for report.json
     x: Tensor                     # its first 64 images
     copies: dict[str, Copies]     # by "features" and by "pixels"
