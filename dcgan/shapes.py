@@ -306,12 +306,12 @@ def _keep(i, row, before, shape, promises):
     side = promises.pop(0)
     if shape[1:] == (side, side): return
     message += f" {side} × {side} is promised"
-    for word, tries in ("stride", range(1, 9)), ("padding", range(row.kernel + 1)):
+    for word, tries in ("stride", range(1, row.kernel + 1)), ("padding", range(row.kernel)):
         for t in tries:
             try: out = _shape(row._replace(**{word: t}), before).out_shape
             except ValueError: continue
             if out[1:] == (side, side): raise ValueError(f"{message}; {word} {t} would give it.")
-    mend = "change its out" if row.kind == "linear" else "no other stride or padding would give it"
+    mend = "change its out" if row.kind == "linear" else "no sound stride or padding gives it, so look at the layers before it"
     raise ValueError(f"{message}; {mend}.")
 
 def _name(i, row) -> str:

@@ -156,9 +156,9 @@ def test_the_printed_generator_is_refused():
 
 
 @pytest.mark.parametrize("layers, in_shape, sizes, says", [
-    (R4_D, (1, 128, 128), [64, 32, 16, 8, 1], "Layer 5 .*gives 5 × 5, but 1 × 1 is promised; stride 5"),
+    (R4_D, (1, 128, 128), [64, 32, 16, 8, 1], "Layer 5 .*gives 5 × 5, but 1 × 1 is promised; no sound stride or padding gives it, so look at the layers before it"),
     ([Row("conv", 1, 4, 2)], (1, 8, 8), [4], r"Layer 1 .*gives 3 × 3, but 4 × 4 is promised; padding 1 would"),
-    ([Row("conv", 1, 4, 2)], (1, 8, 8), [99], "no other stride or padding"),
+    ([Row("conv", 1, 4, 2)], (1, 8, 8), [99], "no sound stride or padding"),
     ([Row("conv", 1, 4, 2, 1)], (1, 8, 6), [4], "gives 4 × 3, but 4 × 4 is promised"),
     ([Row("linear", (1, 4, 4))], (8,), [5], r"Layer 1 \(linear\) gives 4 × 4, but 5 × 5 is promised; change its out"),
     ([Row("conv", 1, 2), Row("conv", 1, 9)], (1, 4, 4), [4], "Layer 1"),      # the first, not the one that crashes
