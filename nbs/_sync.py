@@ -16,19 +16,50 @@ ROOT = Path(__file__).resolve().parent.parent
 COLAB = "https://colab.research.google.com/github"
 
 
-def place():
-    "The repository's address and branch, which stand in settings.ini and nowhere else."
+BADGE = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)"
+IN_COLAB = 'import sys\nif "google.colab" in sys.modules:  # acts on Colab only\n    '
+FROM_A_CLONE = ("print(\"If `import dcgan` fails: put a clone of the course on this machine, "
+                "then run %pip install PATH_OF_THE_CLONE\")")
+
+
+def settings():
+    "The settings of the package, where the repository's address and whether it is published stand."
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
-    s = config["DEFAULT"]
+    return config["DEFAULT"]
+
+
+def place():
+    "The repository's address and branch, which stand in settings.ini and nowhere else."
+    s = settings()
     return s["git_url"], f"{s['user']}/{s['repo']}", s["branch"]
 
 
-def with_links(source, name):
-    "A cell's source with its badge, Colab links and install lines pointing to the repository; `name` is relative to nbs."
+def is_published():
+    "Whether the address in settings.ini exists, so that badges and install lines may lead to it."
+    return settings().getboolean("published")
+
+
+def install_cell(published):
+    "A lesson's second cell: on Colab it installs the package, or says how, as long as it is not published."
+    return IN_COLAB + (f"!pip install -q git+{place()[0]}" if published else FROM_A_CLONE)
+
+
+def with_links(source, name, published=None):
+    "A cell's source with its badge, Colab links and install lines as settings.ini has them; `name` is relative to nbs."
     url, repo, branch = place()
+    published = is_published() if published is None else published
+    if source.startswith(IN_COLAB):
+        return install_cell(published)
+    source = re.sub(rf"\n*{BADGE}", "", source)
+    source = re.sub(r"^(pip install \. .*)(\npip install git\+.*)?$", r"\1", source, flags=re.M)
+    if not published:
+        return source
+    if re.match(r"# \d\d · ", source):
+        picture, target = COLAB.replace("github", "assets/colab-badge.svg"), f"{COLAB}/{repo}/blob/{branch}/nbs/{name}"
+        source += f"\n\n[![Open in Colab]({picture})]({target})"
     source = re.sub(rf"({re.escape(COLAB)})/[^/\s]+/[^/\s]+/blob/[^/\s]+/", rf"\1/{repo}/blob/{branch}/", source)
-    source = re.sub(r"(\[!\[Open in Colab\]\([^)]*\)\])\([^)]*\)", rf"\1({COLAB}/{repo}/blob/{branch}/nbs/{name})", source)
+    source = re.sub(r"^pip install \. .*$", rf"\g<0>\npip install git+{url}", source, flags=re.M)
     return re.sub(r"(pip install .*?)git\+https?://[^\s`\"'<>)]+", rf"\1git+{url}", source)
 
 

@@ -10,7 +10,7 @@ import pytest
 from notebooks import LESSONS, NOTEBOOKS, ROOT, cells, code_cells, tags, text_of, tracked
 
 sys.path.insert(0, str(ROOT / "nbs"))
-from _sync import COLAB, place, with_links  # noqa: E402
+from _sync import COLAB, install_cell, is_published, place, with_links  # noqa: E402
 
 def place_of(path):
     "A notebook's path relative to nbs, as its links have it."
@@ -23,12 +23,12 @@ each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 
 @each_lesson
 def test_a_lesson_has_its_parts(path):
-    url, repo, branch = place()
+    _, repo, branch = place()
     first, second, *rest = cells(path)
     assert first["source"].startswith(f"# {path.name[:2]} · "), "the title is `# NN · Title`"
-    assert f"]({COLAB}/{repo}/blob/{branch}/nbs/{place_of(path)})" in first["source"], "the first cell has the Colab badge"
-    assert second["source"] == ("import sys\nif \"google.colab\" in sys.modules:  # acts on Colab only\n"
-                                f"    !pip install -q git+{url}"), "the second cell installs, on Colab only"
+    badge = f"]({COLAB}/{repo}/blob/{branch}/nbs/{place_of(path)})" in first["source"]
+    assert badge == is_published(), "the first cell has the Colab badge, once the repository is published: make headers"
+    assert second["source"] == install_cell(is_published()), "the second cell acts on Colab only: make headers"
     text = "\n\n".join(c["source"] for c in rest if c["cell_type"] == "markdown") + "\n## "
     recap = re.search(r"^## Recap$(.*?)^## ", text, re.M | re.S)
     assert recap and re.search(r"^([-*]|\d+\.)\s", recap[1], re.M), "a recap, as a list"
@@ -57,10 +57,26 @@ def test_links_come_from_settings(path):
 
 def test_links_can_be_rewritten():
     url, repo, branch = place()
-    badge = f"[![Open in Colab]({COLAB}-badge.svg)]"
-    assert with_links(f"{badge}(COLAB)", "a.ipynb") == f"{badge}({COLAB}/{repo}/blob/{branch}/nbs/a.ipynb)"
-    assert with_links(f"[x]({COLAB}/a/b/blob/c/nbs/d.ipynb)", "a.ipynb") == f"[x]({COLAB}/{repo}/blob/{branch}/nbs/d.ipynb)"
-    assert with_links("`pip install git+https://a.b/c`", "a.ipynb") == f"`pip install git+{url}`"
+    title, target = "# 01 · A\n*Line.*", f"{COLAB}/{repo}/blob/{branch}/nbs/a.ipynb"
+    with_badge = with_links(title, "a.ipynb", published=True)
+    assert with_badge.startswith(title) and with_badge.endswith(f"]({target})")
+    assert with_links(with_badge.replace(repo, "x/y"), "a.ipynb", published=True) == with_badge, "one badge, its address renewed"
+    assert with_links("## A section", "a.ipynb", published=True) == "## A section"
+    assert with_links(f"[x]({COLAB}/a/b/blob/c/nbs/d.ipynb)", "a.ipynb", published=True) == f"[x]({COLAB}/{repo}/blob/{branch}/nbs/d.ipynb)"
+    assert with_links("`pip install git+https://a.b/c`", "a.ipynb", published=True) == f"`pip install git+{url}`"
+
+
+def test_nothing_leads_to_an_address_that_does_not_exist():
+    url = place()[0]
+    for source in ("# 01 · A\n*Line.*", install_cell(False), "```sh\npip install . # a clone\n```\ntext"):
+        published = with_links(source, "a.ipynb", published=True)
+        assert place()[1] in published and source != published
+        assert with_links(published, "a.ipynb", published=False) == source, "and back again"
+        assert with_links(published, "a.ipynb", published=True) == published
+    assert f"git+{url}" in install_cell(True) and "git+" not in install_cell(False) and "!" not in install_cell(False)
+    if not is_published():
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert url not in text and COLAB not in text
 
 
 def test_the_address_stands_once():
