@@ -57,5 +57,5 @@ def g_loss(fake: Tensor,             # logits D(G(z)), shape (b,)
 
 def g_loss_saturating(fake: Tensor,   # logits D(G(z)), shape (b,)
                      ) -> Tensor:     # scalar
-    "The minimax one, mean log(1 - D(G(z))): it has no slope where D is sure, so where G is worst."
+    "The minimax one, mean log(1 - D(G(z))): its slope is nearly 0 where D is certain, which is where G is worst."
     return -softplus(_logits(fake, "fake")).mean()

@@ -399,7 +399,7 @@ class Discriminator(Network):
         self.in_shape = self.table.in_shape
         if prod(self.table.out_shape) != 1:
             raise ValueError(f"The table ends in {self.table.out_shape}; a discriminator ends in one number: "
-                             "let its last layer be as large as the map that reaches it.")
+                             "add a layer of stride 2 before the last one, or end in a linear layer with one output.")
         self.config = {"layers": rows, "in_shape": self.in_shape, "slope": slope_from(slope)}
         self.layers = blocks(rows, self.in_shape, slope)
 

@@ -107,7 +107,7 @@ LINES = {  # a key of a history row: panel, legend, look
     "loss_d": (0, "D", {"color": REAL}),
     "loss_g": (0, "G", {"color": FAKE}),
     "d_x": (1, "D(x)", {"color": REAL}),
-    "d_gz_before": (1, "D(G(z)) before D's step", {"color": FAKE, "alpha": 0.45}),
+    "d_gz_before": (1, "D(G(z)) before D's step", {"color": FAKE, "alpha": 0.35, "lw": 4}),
     "d_gz_after": (1, "and after it", {"color": FAKE}),
 }
 MEASURED = {"digit_fid": "digit-FID", "judge_fid": "distance, by a judge"}  # keys that only some rows may have
@@ -149,10 +149,10 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     figure = Picture(figsize=(8 + 3 * bool(measured), 3))
     panels, lines = figure.subplots(1, 2 + bool(measured)), {}
     for key, (panel, label, look) in (LINES | measured).items():
-        look = {"marker": "." if len(history[key]) == 1 else None, **look}
-        lines[key], = panels[panel].plot(*zip(*history[key]), label=label, lw=1.2, **look)
+        look = {"marker": "." if len(history[key]) == 1 else None, "lw": 1.2, **look}
+        lines[key], = panels[panel].plot(*zip(*history[key]), label=label, **look)
     panels[0].set(title="losses", xlabel="step", ylabel="loss")
-    panels[1].set(title="what D believes", xlabel="step", ylabel="mean probability of “real”")
+    panels[1].set(title="D's probability of real", xlabel="step", ylabel="mean probability")
     panels[1].set_ylim(-0.03, 1.03)
     panels[1].axhline(0.5, color="grey", lw=0.8, ls=":")
     if measured: _draw_distance(panels[2])
@@ -162,7 +162,7 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
 
 def curves(rows: list[dict],   # history, oldest first, with "step" and the keys of LINES
           ) -> Figure:
-    "Both losses, what D believes, and any key of MEASURED, against the step; ValueError for no rows or a missing key of LINES."
+    "Both losses, D's mean probabilities, and any key of MEASURED, against the step; ValueError for no rows or a missing key of LINES."
     return _draw_curves(_history(rows))[0]
 
 # %% ../nbs/02_pictures.ipynb #00-34
