@@ -66,10 +66,6 @@ NOT_YET = {
     '01_game': [
         "`from dcgan.plots import …`: not from here",
     ],
-    '06_data': [
-        "`from dcgan.datasets.files import …`: not from here",
-        "`from dcgan.datasets.sources import …`: not from here",
-    ],
     '07_steps': [
         "`from dcgan.datasets.sources import …`: not from here",
     ],
@@ -81,9 +77,6 @@ NOT_YET = {
     ],
     '10_checkpoints': [
         "`from dcgan.datasets.sources import …`: not from here",
-    ],
-    'the spine': [
-        'data imports datasets.files',
     ],
 }
 
