@@ -4,8 +4,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from dcgan import guidelines, judges, losses, metrics, plots, reports, scale, shapes, speed
+from dcgan import audit, losses, plots, shapes
 from dcgan.datasets.files import Bank
+from dcgan.engine import cost, speed
+from dcgan.evaluation import judge, metrics, reports
 from dcgan.recipes import RECIPES
 from torch import nn
 
@@ -63,12 +65,12 @@ LOSSES = {
     "a reduction of 1": (lambda: losses.d_loss(LOGITS, LOGITS, reduction=1), "'sum' or 'mean'"),
 }
 GUIDELINES = {
-    "an input that is no tensor": (lambda: guidelines.watch(NET, [1.]), "a batch of the network's inputs, .* got list"),
-    "a rule that is none": (lambda: guidelines.judge("image size", None), "such as image_size, .* got str and NoneType"),
-    "yes for True": (lambda: guidelines.audit(NET, loss_takes_logits="yes"), "True, False, or None"),
-    "one for True": (lambda: guidelines.audit(NET, loss_takes_logits=1), "True, False, or None"),
-    "a number as shape": (lambda: guidelines.audit((NET, NET), input_shape=6), "input_shape='6'"),
-    "a role that is a list": (lambda: guidelines.audit(NET, role=["G"]), "role="),
+    "an input that is no tensor": (lambda: audit.watch(NET, [1.]), "a batch of the network's inputs, .* got list"),
+    "a rule that is none": (lambda: audit.judge("image size", None), "such as image_size, .* got str and NoneType"),
+    "yes for True": (lambda: audit.audit(NET, loss_takes_logits="yes"), "True, False, or None"),
+    "one for True": (lambda: audit.audit(NET, loss_takes_logits=1), "True, False, or None"),
+    "a number as shape": (lambda: audit.audit((NET, NET), input_shape=6), "input_shape='6'"),
+    "a role that is a list": (lambda: audit.audit(NET, role=["G"]), "role="),
 }
 SHAPES = {
     "True for 1": (lambda: shapes.conv_out(8, 4, True, 1), "stride is True; it must be a whole number from 1"),
@@ -82,25 +84,25 @@ SHAPES = {
     "a long value": (lambda: shapes.whole(1, n=torch.zeros(99)), "n is a Tensor; it must"),
 }
 JUDGES = {
-    "a shape of one axis": (lambda: judges.judge_layers((28,)), r"must be \(c, h, w\)"),
-    "a width of 0": (lambda: judges.judge_layers((1, 8, 8), 0), "width is 0"),
-    "no questions": (lambda: judges.Judge(judges.judge_layers((1, 8, 8)), (1, 8, 8), []), "how many answers"),
-    "images as features": (lambda: judges.Judge([("conv", 4, 3)], (1, 8, 8), [2]), r"leads .* to \(features,\)"),
-    "labels that are floats": (lambda: judges.train_judge(BYTES, LABELS.float(), batch=10), "float32 .* whole numbers"),
-    "too few labels": (lambda: judges.train_judge(BYTES, LABELS[:9], batch=10), "9 labels for 20 images"),
-    "a label below 0": (lambda: judges.train_judge(BYTES, LABELS - 1, batch=10), "least label is -1"),
-    "one class": (lambda: judges.train_judge(BYTES, LABELS * 0, batch=10), "two classes or more"),
-    "floats for bytes": (lambda: judges.train_judge(BYTES.float(), LABELS), "uint8"),
-    "no epochs": (lambda: judges.train_judge(BYTES, LABELS, 0), "epochs is 0"),
-    "a rate of 0": (lambda: judges.train_judge(BYTES, LABELS, 1, batch=10, lr=0), "lr is 0; it must be above 0"),
-    "a batch of 1": (lambda: judges.train_judge(BYTES, LABELS, 1, batch=1), "batch is 1"),
-    "moved by nan": (lambda: judges.moved(X, torch.Generator(), NAN), "strength is nan"),
-    "moved by a seed": (lambda: judges.moved(X, 0), "g is 0; it must be a Generator"),
-    "no images": (lambda: judges.moved(X[:0], torch.Generator()), "n at least 1"),
-    "no judge": (lambda: judges.accuracy(NET, BYTES, LABELS), "must be a Judge"),
-    "a split that is none": (lambda: judges.labels_of(Bank(BYTES, LABELS, "x"), "valid"), "no split 'valid'"),
-    "a judge of no epochs": (lambda: judges.judge_for(Bank(BYTES, LABELS, "x"), epochs=0), "epochs is 0"),
-    "images for a bank": (lambda: judges.judge_for(BYTES), "bank is a Tensor; it must be a Bank"),
+    "a shape of one axis": (lambda: judge.judge_layers((28,)), r"must be \(c, h, w\)"),
+    "a width of 0": (lambda: judge.judge_layers((1, 8, 8), 0), "width is 0"),
+    "no questions": (lambda: judge.Judge(judge.judge_layers((1, 8, 8)), (1, 8, 8), []), "how many answers"),
+    "images as features": (lambda: judge.Judge([("conv", 4, 3)], (1, 8, 8), [2]), r"leads .* to \(features,\)"),
+    "labels that are floats": (lambda: judge.train_judge(BYTES, LABELS.float(), batch=10), "float32 .* whole numbers"),
+    "too few labels": (lambda: judge.train_judge(BYTES, LABELS[:9], batch=10), "9 labels for 20 images"),
+    "a label below 0": (lambda: judge.train_judge(BYTES, LABELS - 1, batch=10), "least label is -1"),
+    "one class": (lambda: judge.train_judge(BYTES, LABELS * 0, batch=10), "two classes or more"),
+    "floats for bytes": (lambda: judge.train_judge(BYTES.float(), LABELS), "uint8"),
+    "no epochs": (lambda: judge.train_judge(BYTES, LABELS, 0), "epochs is 0"),
+    "a rate of 0": (lambda: judge.train_judge(BYTES, LABELS, 1, batch=10, lr=0), "lr is 0; it must be above 0"),
+    "a batch of 1": (lambda: judge.train_judge(BYTES, LABELS, 1, batch=1), "batch is 1"),
+    "moved by nan": (lambda: judge.moved(X, torch.Generator(), NAN), "strength is nan"),
+    "moved by a seed": (lambda: judge.moved(X, 0), "g is 0; it must be a Generator"),
+    "no images": (lambda: judge.moved(X[:0], torch.Generator()), "n at least 1"),
+    "no judge": (lambda: judge.accuracy(NET, BYTES, LABELS), "must be a Judge"),
+    "a split that is none": (lambda: judge.labels_of(Bank(BYTES, LABELS, "x"), "valid"), "no split 'valid'"),
+    "a judge of no epochs": (lambda: judge.judge_for(Bank(BYTES, LABELS, "x"), epochs=0), "epochs is 0"),
+    "images for a bank": (lambda: judge.judge_for(BYTES), "bank is a Tensor; it must be a Bank"),
 }
 METRICS = {
     "features that are nan": (lambda: metrics.frechet(broken(CLOUD, NAN), CLOUD), "1 of 20 samples have features that are nan"),
@@ -146,17 +148,17 @@ REPORTS = {
     "no name": (lambda: reports.trained(None), "a run folder, a saved folder"),
 }
 SCALE = {
-    "a name for a recipe": (lambda: scale.cost("digits"), "recipe is 'digits'; it must be a Recipe"),
-    "rows for a table": (lambda: scale.left(RECIPE.g_layers), "must be a ShapeTable"),
-    "half an image": (lambda: scale.memory(RECIPE, 1.5), "batch is 1.5"),
-    "memory that is nan": (lambda: scale.fitting_batch(RECIPE, NAN), "free_bytes is nan"),
-    "memory without end": (lambda: scale.too_large(RECIPE, math.inf), "free_bytes is inf"),
-    "no images": (lambda: scale.estimate(RECIPE, 0, 1), "images is 0"),
-    "epochs as text": (lambda: scale.estimate(RECIPE, 1, "3"), "epochs is '3'"),
-    "a share as text": (lambda: scale.estimate(RECIPE, 1, 1, "all"), "share is 'all'"),
-    "floats for bytes": (lambda: scale.Pictures(BYTES.float()), "uint8"),
-    "one image": (lambda: next(scale.textbook(RECIPE, BYTES[:1], 1)), "1 image; BatchNorm needs two"),
-    "no device": (lambda: next(scale.textbook(RECIPE, BYTES, 1, "tpu")), "no device 'tpu'"),
+    "a name for a recipe": (lambda: cost.cost("digits"), "recipe is 'digits'; it must be a Recipe"),
+    "rows for a table": (lambda: cost.left(RECIPE.g_layers), "must be a ShapeTable"),
+    "half an image": (lambda: cost.memory(RECIPE, 1.5), "batch is 1.5"),
+    "memory that is nan": (lambda: cost.fitting_batch(RECIPE, NAN), "free_bytes is nan"),
+    "memory without end": (lambda: cost.too_large(RECIPE, math.inf), "free_bytes is inf"),
+    "no images": (lambda: cost.estimate(RECIPE, 0, 1), "images is 0"),
+    "epochs as text": (lambda: cost.estimate(RECIPE, 1, "3"), "epochs is '3'"),
+    "a share as text": (lambda: cost.estimate(RECIPE, 1, 1, "all"), "share is 'all'"),
+    "floats for bytes": (lambda: cost.Pictures(BYTES.float()), "uint8"),
+    "one image": (lambda: next(cost.textbook(RECIPE, BYTES[:1], 1)), "1 image; BatchNorm needs two"),
+    "no device": (lambda: next(cost.textbook(RECIPE, BYTES, 1, "tpu")), "no device 'tpu'"),
 }
 SPEED = {
     "a recipe for a trainer": (lambda: next(speed.ours(RECIPE)), "must be a Trainer"),
@@ -188,7 +190,7 @@ def test_a_wrong_argument_is_one_sentence(call, words, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("net", [None, "G", 3, [nn.Linear(1, 1)]])
 def test_what_is_no_network_is_said(net):
-    for call in (lambda: guidelines.watch(net, X), lambda: guidelines.trace(net)):
+    for call in (lambda: audit.watch(net, X), lambda: audit.trace(net)):
         with pytest.raises(TypeError, match="expected a network"):
             call()
 
@@ -202,7 +204,7 @@ def test_numbers_of_numpy_count_as_numbers():
     same = metrics.kernel_distance(CLOUD, CLOUD + 1, np.int64(3), np.int64(10), np.int64(0))
     assert same == metrics.kernel_distance(CLOUD, CLOUD + 1, 3, 10, 0)
     assert metrics.bootstrap(metrics.frechet, CLOUD, CLOUD, four).shape == (4,)
-    assert scale.memory(RECIPE, four) == scale.memory(RECIPE, 4)
+    assert cost.memory(RECIPE, four) == cost.memory(RECIPE, 4)
 
 
 def test_other_types_of_features_are_taken_as_they_are_meant():

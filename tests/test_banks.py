@@ -17,9 +17,9 @@ import torch
 from notebooks import ROOT
 from PIL import Image
 
-from dcgan import banks
-from dcgan.datasets.files import Job, build, cached, check_images, decoded, fault, fingerprint, finished, from_files, gigabytes
-from dcgan.data import Batches
+from dcgan.datasets import files as banks
+from dcgan.datasets.files import Job, build, cached, decoded, fault, fingerprint, finished, from_files, gigabytes
+from dcgan.data import Batches, check_images
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
 
@@ -205,7 +205,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from dcgan import banks
+from dcgan.datasets import files as banks
 banks.CHUNK = 16
 def read(i, j):
     time.sleep(.002)

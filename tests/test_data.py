@@ -9,7 +9,7 @@ import torch
 from notebooks import ROOT
 from torch.nn import functional as F
 
-from dcgan.data import Batches, draws, last_batch, offsets, order, rotated, shift, to_x
+from dcgan.data import Batches, digits, draws, last_batch, offsets, order, rotated, shift, to_x
 
 
 def bank(n, c=1, side=6):
@@ -22,6 +22,21 @@ def places(x):
     "The numbers of the images in a batch made from `bank`."
     u = ((x + 1)*127.5).round().long()
     return (u[:, 0, 0, 0] + 256*u[:, 0, 0, -1]).tolist()
+
+
+# the digits
+
+def test_digits_are_split_and_nobody_can_change_them():
+    (images, labels), (held, classes) = digits(), digits("test")
+    assert images.shape == (4000, 1, 28, 28) and held.shape == (1000, 1, 28, 28) and images.dtype == torch.uint8
+    assert labels.bincount().tolist() == [400]*10 and classes.bincount().tolist() == [100]*10
+    rows = {image.numpy().tobytes() for image in images}
+    assert not any(image.numpy().tobytes() in rows for image in held), "an image is held out and trained on"
+    images.zero_()
+    assert digits()[0].any(), "what one caller does to its images reaches the next"
+    for split in "extra", None, ["train"]:
+        with pytest.raises(ValueError, match="expected 'train' or 'test'"):
+            digits(split)
 
 
 # the range

@@ -15,7 +15,7 @@ from formats import picture
 from notebooks import ROOT
 from PIL import Image
 
-from dcgan import banks
+from dcgan.datasets import files
 from dcgan.datasets.files import decoded, image_endings
 from dcgan.datasets.sources import Want, header, image_files, load, walk
 
@@ -252,7 +252,7 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch):
     with pytest.raises(OSError, match="^file/cache can't be written .*: choose another folder by DCGAN_CACHE") as e: load("folder:f", data_dir="file")
     assert e.value.errno is None
     def read_only(*_, **__): raise OSError(30, "Read-only file system", "d/cache/x.lock")
-    monkeypatch.setattr(banks, "alone", read_only)
+    monkeypatch.setattr(files, "alone", read_only)
     with pytest.raises(OSError, match="^d/cache can't be written .Read-only file system"): load("folder:f", data_dir="d")
 
 

@@ -41,7 +41,7 @@ def test_what_pytest_prints_is_read():
 
 
 def test_kernels_say_that_there_is_no_bf16(tmp_path):
-    ask = "import torch; from dcgan.devices import has_bf16; print(has_bf16(torch.device('cpu')), torch.cpu._is_amx_tile_supported.__name__)"
+    ask = "import torch; from dcgan.engine.devices import has_bf16; print(has_bf16(torch.device('cpu')), torch.cpu._is_amx_tile_supported.__name__)"
     env = os.environ | older_kernels(tmp_path) | {"PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "-c", ask], env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "<lambda>"], done.stderr

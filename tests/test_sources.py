@@ -11,7 +11,7 @@ from torchvision import datasets
 from torchvision.datasets import utils
 from torchvision.transforms.v2 import functional as T
 
-from dcgan import sources
+from dcgan.datasets import sources
 from dcgan.datasets.sources import SOURCES, Want, fitted, load, recoloured, resized, shaped
 
 RNG = np.random.default_rng(0)

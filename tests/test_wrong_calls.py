@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan import banks, data, downloads, sources, standins
+from dcgan import data
+from dcgan.datasets import downloads, drawn as standins, files as banks, sources
 from dcgan.datasets.sources import Want
 
 IMAGES, X = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)
@@ -14,7 +15,7 @@ JOB = banks.Job("n", 2, (1, 2, 2), lambda i, j: [np.zeros((1, 2, 2), np.uint8)]*
 BAD = {"None": None, "text": "x\n\ud800", "list": [], "dict": {}, "minus": -1, "half": 0.5, "nan": float("nan"), "huge": 10**18, "object": object(),
        "empty": torch.zeros(0), "floats": torch.zeros(2, 3), "array": np.zeros(3), "bytes": b"x"}
 CALLS = [  # a function, its good arguments, and for each the names of what of BAD is fine there after all
-    (banks.check_images, [IMAGES], [""]), (banks.check_shape, [8, 1], ["None", "None"]), (banks.flat, [Image.new("L", (8, 8)), 1], ["", ""]),
+    (data.check_images, [IMAGES], [""]), (banks.check_shape, [8, 1], ["None", "None"]), (banks.flat, [Image.new("L", (8, 8)), 1], ["", ""]),
     (banks.decoded, ["f/a.png", 8, 1], ["text", "None", ""]), (banks.from_files, ["n", ["f/a.png"], 8, 1], [None, "list", "", ""]),
     (banks.build, ["p", JOB], [None, ""]), (banks.gigabytes, [5], ["huge"]), (banks.place, ["f", "x"], ["text", None]),
     (banks.fingerprint, [".", []], ["text", "list"]), (banks.make, ["c/x", JOB], [None, ""]),
@@ -25,7 +26,7 @@ CALLS = [  # a function, its good arguments, and for each the names of what of B
     (sources.shaped, [IMAGES, Want("digits")], ["", ""]), (sources.fitted, [IMAGES, None, Want("digits"), ""], ["", "None", "", "text"]),
     (sources.from_array, [Want("svhn"), IMAGES.numpy(), np.zeros(2, int)], ["", "", "array"]),
     *[(make, [Want("digits")], [""]) for make in (*sources.SOURCES.values(), sources.folder)], (sources.idx, ["MNIST", Want("mnist")], ["", ""]),
-    (data.to_x, [IMAGES], [""]), (data.draws, [1, 2], ["huge", "huge"]), (data.order, [5, 0, 0], ["", "huge", "huge"]),
+    (data.digits, ["train"], [""]), (data.to_x, [IMAGES], [""]), (data.draws, [1, 2], ["huge", "huge"]), (data.order, [5, 0, 0], ["", "huge", "huge"]),
     (data.rotated, [X, torch.zeros(2)], ["", ""]), (data.last_batch, [9, 4, "keep", 1], ["huge", "", "", ""]),
     (data.check_batches, [9, 3, "keep", 0., 0, 1], ["huge", "", "", "half", "", ""]),
     (data.Batches, [IMAGES, 1, 0, "drop", 0., 0, 1], ["", "", "huge", "", "half", "", ""]),
@@ -46,7 +47,7 @@ def test_one_sentence(f, args, i, fine, tmp_path, monkeypatch):
         with pytest.raises((ValueError, FileNotFoundError)) as e: f(*args[:i], BAD[bad], *args[i + 1:])
         said = str(e.value)
         said.encode()
-        assert "\n" not in said and any(word in said for word in ("expected", "give ", "there is", "there are", "ask for")), bad
+        assert "\n" not in said and any(word in said for word in ("expected", "give ", "must be", "there is", "there are", "ask for")), bad
         assert len(said) < 400 and os.listdir() == ["f"], f"{bad}: nothing was made"
 
 

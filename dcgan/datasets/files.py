@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['NO_PIXELS', 'CHUNK', 'Bank', 'printable', 'given', 'expect', 'whole', 'as_path', 'place', 'check_shape',
-           'check_images', 'image_endings', 'opened', 'flat', 'decoded', 'in_threads', 'Job', 'from_files', 'finished',
-           'chunk', 'build', 'finish', 'mapped', 'fault', 'gigabytes', 'make', 'alone', 'writing_in', 'renewed',
-           'fingerprint', 'cached']
+           'image_endings', 'opened', 'flat', 'decoded', 'in_threads', 'Job', 'from_files', 'finished', 'chunk',
+           'build', 'finish', 'mapped', 'fault', 'gigabytes', 'make', 'alone', 'writing_in', 'renewed', 'fingerprint',
+           'cached']
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-03
 import contextlib, errno, hashlib, json, math, os, shutil, warnings, zlib
@@ -91,20 +91,6 @@ def check_shape(size: int | None,     # side of the images; None: as they are
         whole("image_size", size, 1, 4096)
     if not (channels is None or isinstance(channels, (int, np.integer)) and channels in (1, 3)):
         raise ValueError(f"channels={given(channels)}, expected 1 (grey), 3 (RGB) or None")
-
-def check_images(images: Tensor,         # what should be a bank's images
-                 what: str = "the bank"  # how the error calls it
-                ) -> Tensor:             # the same, unchanged
-    "ValueError unless `images` are uint8 of shape (n, c, h, w), with n at least 1 and c 1 or 3."
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        kind = getattr(images, "dtype", type(images).__name__)
-        raise ValueError(f"{what} holds {kind}, expected a uint8 tensor with values 0 to 255: "
-                         "leave the bytes as they are in the files")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"{what} has shape {tuple(images.shape)}, expected (n, c, h, w), c 1 (grey) or 3 (RGB)")
-    if not images.numel():
-        raise ValueError(f"{what} has shape {tuple(images.shape)}: no images, expected at least one")
-    return images
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-13
 NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # Pillow knows their names, but can't decode them by itself

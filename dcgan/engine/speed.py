@@ -19,7 +19,7 @@ from typing import Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..datasets.files import check_images
+from ..data import check_images
 from .devices import busy_cores, pick_device, pick_precision, tune
 from ..recipes import Recipe
 from ..values import known

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..datasets.files import Bank, alone, check_images
-from ..data import to_x
+from ..datasets.files import Bank, alone
+from ..data import check_images, to_x
 from ..networks import ASSETS, Network, blocks, generator_for, init_weights
 from ..recipes import known
 from ..shapes import Row, must_be, rows_from, shape_table, shown, whole

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import order, to_x
-from ..datasets.files import check_images
+from ..data import check_images, order, to_x
 from .judge import Judge, accuracy, check_maps, judge_for, labels_of
 from .metrics import (Copies, Look, bootstrap, check_sampler, copies, coverage, diversity, fitted, frechet, judge_report,
                            kernel_distance, look, precision_recall)
