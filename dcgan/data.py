@@ -51,7 +51,9 @@ def check_images(images: Tensor,              # what should be the images of a d
 # %% ../nbs/06_data.ipynb #08-06
 def _described(value) -> str:
     "A tensor by its type and shape, anything else as other errors show it."
-    return f"{type(value).__name__} of {value.dtype}, shape {tuple(value.shape)}" if hasattr(value, "dtype") and hasattr(value, "shape") else shown(value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{type(value).__name__} of {value.dtype}, shape {tuple(value.shape)}"
+    return shown(value)
 
 def to_x(images: Tensor    # uint8, any shape, 0 to 255
         ) -> Tensor:       # float32, the same shape, in [-1, 1]
@@ -73,7 +75,7 @@ def _up_to(most: int, **given) -> None:
 
 def draws(*key: int                   # whole numbers from 0: what for, seed, epoch or step, …
          ) -> np.random.Generator:    # its numbers are a function of the key
-    "Random numbers by key; the global generators are neither read nor moved. ValueError unless all are whole numbers from 0."
+    "Random numbers by key; the global generators are neither read nor moved. ValueError for other keys."
     for number in key:
         whole(0, **{"a seed, epoch, step or stream": number})
     return np.random.default_rng(key)
@@ -92,7 +94,8 @@ def check_x(x: Tensor  # what should be a batch of x
            ) -> None:
     "ValueError unless x is floats of shape (b, c, h, w), at least one image."
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 4 or not x.numel():
-        raise ValueError(f"x is {_described(x)}, expected floats of shape (b, c, h, w) in [-1, 1], at least one image: to_x makes them")
+        raise ValueError(f"x is {_described(x)}, expected floats of shape (b, c, h, w) in [-1, 1], "
+                         "at least one image: to_x makes them")
 
 def rotated(x: Tensor,          # (b, c, h, w) in [-1, 1]
             degrees: Tensor     # (b,), counter-clockwise
