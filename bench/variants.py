@@ -146,6 +146,11 @@ def judge() -> str:
     return digest((ASSETS / "judges/digits/model.safetensors").read_bytes())
 
 
+def listed(rows: Rows) -> list[tuple]:
+    "The rows as the definitions hold them: without output padding where there is none, as before rows had it."
+    return [tuple(row) if row.extra else tuple(row)[:-1] for row in rows]
+
+
 class Variant(NamedTuple):
     "A variant, ready to run."
     says: str
@@ -157,7 +162,7 @@ class Variant(NamedTuple):
         "Everything that decides a run of so many images and its distance, but the seed; plain values."
         fields = {k: v for k, v in asdict(self.recipe).items() if k not in OF_NO_MATTER}
         return {"images": images, "judge": judge(), "trainer": self.trainer.__name__, "fields": fields,
-                "g_layers": self.recipe.g_layers, "d_layers": self.recipe.d_layers}
+                "g_layers": listed(self.recipe.g_layers), "d_layers": listed(self.recipe.d_layers)}
 
     def key(self, images: int) -> str:
         "Eight digits that change with the definition."

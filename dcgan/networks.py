@@ -67,7 +67,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self,
                 x: Tensor,  # (b, c, h, w)
                ) -> Tensor: # (b, c', h', w')
-        y = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding)
+        y = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding, self.output_padding)
         return y if self.bias is None else y.add_(self.bias.to(y.dtype)[:, None, None])
 
 def layer(row: Row,        # one row of the table
@@ -84,8 +84,10 @@ def layer(row: Row,        # one row of the table
     parts = {} if maps else {"unflatten": nn.Unflatten(1, (c, 1, 1))}
     if row.kind == "pool":
         return parts | {"pool": nn.MaxPool2d(row.kernel, row.stride, row.padding)}
-    Conv = nn.Conv2d if row.kind == "conv" else ConvTranspose2d
-    return parts | {"conv": Conv(c, row.out, row.kernel, row.stride, row.padding, bias=row.bias)}
+    sizes = c, row.out, row.kernel, row.stride, row.padding
+    if row.kind == "conv":
+        return parts | {"conv": nn.Conv2d(*sizes, bias=row.bias)}
+    return parts | {"conv": ConvTranspose2d(*sizes, row.extra, bias=row.bias)}
 
 # %% ../nbs/04_networks.ipynb #04-09
 def block(row: Row,         # one row of the table

@@ -21,7 +21,7 @@ from .shapes import Row, ShapeTable, shape_table
 from .training import Settings
 from .values import known, plain
 
-# %% ../nbs/09_recipes.ipynb #05-06
+# %% ../nbs/09_recipes.ipynb #05-05b
 def doublings(size: int, # pixels along a side
              ) -> int:   # k in size = 4·2^k
     "How often 4 must be doubled to give `size`; ValueError unless that is a whole number from 1."
@@ -31,14 +31,28 @@ def doublings(size: int, # pixels along a side
                          'for 28 choose net "digits" or "mnist28".')
     return k
 
+def dcgan_2015_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+    "z → linear → 4×4 → … → size×size, 5×5 kernels (paper, figure 1; Newmu/dcgan_code)."
+    k = doublings(size)
+    first = Row("linear", (filters * 2**(k - 1), 4, 4), norm=True, act="relu", bias=bias)
+    up = [Row("conv_t", filters * 2**i, 5, 2, 2, True, "relu", bias, extra=1) for i in reversed(range(k - 1))]
+    return first, *up, Row("conv_t", channels, 5, 2, 2, act="tanh", bias=bias, extra=1)
+
+def dcgan_2015_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+    "size×size → … → 4×4 → linear → one logit, 5×5 kernels; no BatchNorm on the first (Newmu/dcgan_code)."
+    widths = [filters * 2**i for i in range(doublings(size))]
+    down = [Row("conv", w, 5, 2, 2, i > 0, "leaky_relu", bias) for i, w in enumerate(widths)]
+    return *down, Row("linear", 1, bias=bias)
+
+# %% ../nbs/09_recipes.ipynb #05-06
 def paper_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "z → 4×4 → … → size×size, transposed convolutions only (paper, figure 1)."
+    "z → 4×4 → … → size×size, transposed convolutions only, 4×4 kernels (R2, R4)."
     widths = [filters * 2**i for i in reversed(range(doublings(size)))]
     up = [Row("conv_t", w, 4, *((2, 1) if i else (1, 0)), True, "relu", bias) for i, w in enumerate(widths)]
     return *up, Row("conv_t", channels, 4, 2, 1, act="tanh", bias=bias)
 
 def paper_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "size×size → … → 4×4 → one logit, strided convolutions only; no BatchNorm on the first."
+    "size×size → … → 4×4 → one logit, strided convolutions only; no BatchNorm on the first (R2, R4)."
     widths = [filters * 2**i for i in range(doublings(size))]
     down = [Row("conv", w, 4, 2, 1, i > 0, "leaky_relu", bias) for i, w in enumerate(widths)]
     return *down, Row("conv", 1, 4, bias=bias)
@@ -50,27 +64,27 @@ def size_28(size: int) -> None:
         raise ValueError(f'image_size is {size}; this network makes 28 pixels; for 4·2^k pixels choose net "paper".')
 
 def mnist28_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "z → 3 → 6 → 13 → 28 (reference 1, its second stride corrected to 1)."
+    "z → 3 → 6 → 13 → 28 (R1, its second stride corrected to 1)."
     size_28(size)
     up = [Row("conv_t", m * filters, k, s, 0, True, "relu", bias) for m, k, s in ((4, 3, 2), (2, 4, 1), (1, 3, 2))]
     return *up, Row("conv_t", channels, 4, 2, act="tanh", bias=bias)
 
 def mnist28_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "28 → 13 → 5 → 1 → one logit (reference 1)."
+    "28 → 13 → 5 → 1 → one logit (R1)."
     size_28(size)
     down = [Row("conv", filters // d, k, 2, 0, True, "leaky_relu", bias) for d, k in ((4, 3), (2, 5), (1, 5))]
     return *down, Row("linear", 1)
 
 # %% ../nbs/09_recipes.ipynb #05-11
 def svhn_g(size: int, channels: int, filters: int, bias: bool, project_norm: bool = True) -> tuple[Row, ...]:
-    "z → linear → 4×4 → … → size×size, leaky ReLUs (reference 5)."
+    "z → linear → 4×4 → … → size×size, leaky ReLUs (after R5)."
     k = doublings(size)
     first = Row("linear", (filters * 2**(k - 1), 4, 4), norm=project_norm, act="leaky_relu" if project_norm else "none")
     up = [Row("conv_t", filters * 2**i, 4, 2, 1, True, "leaky_relu", bias) for i in reversed(range(k - 1))]
     return first, *up, Row("conv_t", channels, 4, 2, 1, act="tanh", bias=bias)
 
 def svhn_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "size×size → … → 4×4 → linear → one logit (reference 5)."
+    "size×size → … → 4×4 → linear → one logit (R5)."
     return *paper_d(size, channels, filters, bias)[:-1], Row("linear", 1)
 
 # %% ../nbs/09_recipes.ipynb #05-13
@@ -89,6 +103,7 @@ def digits_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, .
 
 # %% ../nbs/09_recipes.ipynb #05-14
 NETS = {  # name: (table of G, table of D), each a function of (image_size, channels, filters, bias)
+    "dcgan-2015": (dcgan_2015_g, dcgan_2015_d),
     "paper": (paper_g, paper_d),
     "mnist28": (mnist28_g, mnist28_d),
     "digits": (digits_g, digits_d),
@@ -100,7 +115,7 @@ NETS = {  # name: (table of G, table of D), each a function of (image_size, chan
 @dataclass(frozen=True)
 class NetworkFields:
     "What is built."
-    net: str = "digits"             # family of networks: paper, mnist28, digits, svhn32, svhn32-code
+    net: str = "digits"             # family of networks: dcgan-2015, paper, mnist28, digits, svhn32, svhn32-code
     image_size: int = 28            # pixels along a side: 28, or 4·2^k
     channels: int = 1               # 1 (grey) or 3 (colour)
     filters: int = 32               # base number of filters; every width is a multiple
@@ -253,6 +268,8 @@ PAPER = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, f
 RECIPES = {r.name: r for r in (
     Recipe(name="digits", z_dim=24, bias=False, epochs=48, lr_g=1e-3, lr_d=1e-3, beta2=0.99, ema=0.998, shift=1,
            sample_every=124, save_every=6),
+    Recipe(name="dcgan-2015", data="celeba", net="dcgan-2015", image_size=64, channels=3, filters=128, z_dim=100,
+           z_law="uniform", bias=False, batch_size=128, epochs=25, log_every=50, sample_every=100),
     MNIST28,
     MNIST28.replace(name="mnist28-trainer", epochs=200, save_every=10),
     PAPER.replace(name="mnist64", epochs=10, real_label=0.9, fake_label=0.1),
@@ -265,17 +282,18 @@ RECIPES = {r.name: r for r in (
 # %% ../nbs/09_recipes.ipynb #05-39
 ABOUT = {  # recipe: one line
     "digits": "the default: keeps every guideline, mostly readable digits in three minutes on two CPU cores",
-    "mnist28": "reference 1, a guided project on MNIST, its table corrected",
-    "mnist28-trainer": "reference 3, the same net for 200 epochs, saved every tenth and at the last",
-    "mnist64": "reference 2, MNIST at 64×64, labels smoothed on both sides",
-    "mnist64-paper": "reference 4, the paper's network on MNIST",
-    "celeba64": "reference 4, the paper's network on faces",
-    "svhn32": "reference 5, house numbers in colour",
+    "dcgan-2015": "the network of the paper's authors, Newmu/dcgan_code, on faces: 5×5 kernels, linear ends, uniform z",
+    "mnist28": "R1, gabcastro/DCGAN-MNIST: a guided project on MNIST, its table corrected",
+    "mnist28-trainer": "R3, sobhanshukueian/DCGAN: its 200 epochs, saved every tenth and at the last, with R1's network",
+    "mnist64": "R2, nakul-jindal/dcgan-in-pytorch: MNIST at 64×64, labels smoothed on both sides",
+    "mnist64-paper": "R4, last-one/DCGAN-Pytorch: a 4×4 port of the paper's network on MNIST, normal z",
+    "celeba64": "R4, last-one/DCGAN-Pytorch: the same network on faces",
+    "svhn32": "R5, Shahrullo/GAN: house numbers in colour",
 }
 SMALL64 = {"data": "digits", "filters": 32, "images": 4000, "epochs": 10}
 CPU |= {"mnist28": {"data": "digits", "images": 4000}, "mnist64": SMALL64, "mnist64-paper": SMALL64,
         "mnist28-trainer": {"data": "digits", "images": 4000, "epochs": 20},
-        "celeba64": {"data": "faces", "filters": 32, "images": 6000, "epochs": 10},
+        **dict.fromkeys(("dcgan-2015", "celeba64"), {"data": "faces", "filters": 32, "images": 6000, "epochs": 10}),
         "svhn32": {"data": "house_numbers", "images": 10_000, "epochs": 10}}
 
 # %% ../nbs/09_recipes.ipynb #05-41

@@ -110,14 +110,18 @@ def conv_transpose_out(n: int,  # cells along one side of the input
                        k: int,  # kernel: cells that each input cell paints
                        s: int,  # stride: cells from one painted patch to the next
                        p: int,  # padding: cells cut off at each end
+                       extra: int = 0,  # output padding: cells added at one end, fewer than the stride
                       ) -> int: # cells along the same side of the output
     "Side of a transposed convolution's output; ValueError where nothing would be left."
     _check_walk(n, k, s, p)
+    whole(0, extra=extra)
+    if extra >= s:
+        raise ValueError(f"The output padding is {extra}; it must be smaller than the stride, {s}.")
     painted = (n - 1)*s + k
-    if painted <= 2*p:
+    if painted + extra <= 2*p:
         raise ValueError(f"Padding {p} cuts 2·{p} cells off the {painted} that are painted and leaves none; "
                          "use less padding.")
-    return painted - 2*p
+    return painted - 2*p + extra
 
 # %% ../nbs/03_shapes.ipynb #03-30
 def explore():  # an ipywidgets box
@@ -165,6 +169,7 @@ class Row(NamedTuple):
     norm: bool = False              # BatchNorm over the channels that come out
     act: str = "none"               # none, relu, leaky_relu, tanh or sigmoid, after the BatchNorm
     bias: bool = True               # a number added to each output channel
+    extra: int = 0                  # output padding of a conv_t: cells added at one end of each side, fewer than the stride
 
 # %% ../nbs/03_shapes.ipynb #03-39
 def rows_from(table: Iterable[Sequence], # rows, or lists of a row's values as JSON gives them back
@@ -192,12 +197,16 @@ class Shape(NamedTuple):
     out_shape: tuple[int, ...] # (c, h, w), or (f,) after a linear layer
     params: int                # weights, bias and BatchNorm together
     macs: int                  # multiply-adds of the weights for one image
+    extra: int = 0             # cells: output padding, as in the row
 
 # %% ../nbs/03_shapes.ipynb #03-44
 def _walking(row, c, h, w) -> tuple[tuple[int, int, int], int, int]:
     "Output shape, number of weights and multiply-adds of a conv, conv_t or pool row on (c, h, w)."
-    side = conv_transpose_out if row.kind == "conv_t" else conv_out
-    out_h, out_w = (side(n, row.kernel, row.stride, row.padding) for n in (h, w))
+    walk = row.kernel, row.stride, row.padding
+    if row.kind == "conv_t":
+        out_h, out_w = (conv_transpose_out(n, *walk, row.extra) for n in (h, w))
+    else:
+        out_h, out_w = (conv_out(n, *walk) for n in (h, w))
     if row.kind == "pool":
         if row.out not in (0, c):
             raise ValueError(f"Pooling keeps the {c} channels, but its output is {row.out}; use {c} or 0.")
@@ -219,7 +228,7 @@ def _shape(row, in_shape) -> Shape:
         out_shape, weights, macs = _walking(row, *(in_shape if len(in_shape) == 3 else (*in_shape, 1, 1)))
         biases = 0 if row.kind == "pool" else row.out
     params = weights + biases*row.bias + 2*out_shape[0]*row.norm
-    return Shape(row.kind, row.kernel, row.stride, row.padding, row.norm, row.act, out_shape, params, macs)
+    return Shape(row.kind, row.kernel, row.stride, row.padding, row.norm, row.act, out_shape, params, macs, row.extra)
 
 # %% ../nbs/03_shapes.ipynb #03-48
 def _check_row(row):
@@ -234,6 +243,8 @@ def _check_row(row):
         raise ValueError(f"The output is {shown(row.out)}; for a {row.kind} layer it must be {expected}.")
     if not (isinstance(row.norm, bool) and isinstance(row.bias, bool)):
         raise ValueError(f"norm is {shown(row.norm)} and bias {shown(row.bias)}; both must be true or false.")
+    if not _plain(row.extra, 0) or row.extra and row.kind != "conv_t":
+        raise ValueError(f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t layer's output padding.")
 
 def _plain(value, least) -> bool:
     "Whether it is a whole number that JSON can hold."
@@ -264,7 +275,7 @@ def _text(table) -> str:
     lines = [("layer", "kind", "k", "s", "p", "norm", "act", "output", "parameters", "multiply-adds"),
              ("0", "input", *[""]*5, by(table.in_shape), "", "")]
     for i, r in enumerate(table, 1):
-        walk = [""]*3 if r.kind == "linear" else [str(r.kernel), str(r.stride), str(r.padding)]
+        walk = [""]*3 if r.kind == "linear" else [str(r.kernel), str(r.stride), str(r.padding) + f" +{r.extra}"*bool(r.extra)]
         lines.append((str(i), r.kind, *walk, "batch" if r.norm else "", "" if r.act == "none" else r.act,
                       by(r.out_shape), f"{r.params:,}", f"{r.macs:,}"))
     lines.append(("", "total", *[""]*6, f"{table.params:,}", f"{table.macs:,}"))
@@ -315,5 +326,5 @@ def _keep(i, row, before, shape, promises):
     raise ValueError(f"{message}; {mend}.")
 
 def _name(i, row) -> str:
-    walk = "" if row.kind == "linear" else f", k{row.kernel} s{row.stride} p{row.padding}"
+    walk = "" if row.kind == "linear" else f", k{row.kernel} s{row.stride} p{row.padding}" + f" +{row.extra}"*bool(row.extra)
     return f"Layer {i} ({row.kind}{walk})"

@@ -61,14 +61,6 @@ def allowed_in(path, exercise=False):
     return allowed
 
 
-# Left from the time before the loop's lesson stood alone: each line is work to do, and the list may only shrink.
-NOT_YET = {
-    '09_recipes': [
-        "`from dcgan.audit import …`: not from here",
-    ],
-}
-
-
 def found_in(path):
     "The modules that a lesson's cells import and should not, and other faults."
     for i, cell in enumerate(code_cells(path)):
@@ -80,7 +72,7 @@ def found_in(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_cells_import_from_earlier_lessons(path):
     found = {fault for _, fault in found_in(path)}
-    assert found == set(NOT_YET.get(path.stem, ())), sorted(found)
+    assert not found, sorted(found)
 
 
 def graph():
@@ -104,7 +96,7 @@ def spine_faults(known):
 
 
 def test_the_spine_imports_no_side_room():
-    assert set(spine_faults(graph())) == set(NOT_YET.get("the spine", ()))
+    assert not list(spine_faults(graph()))
     assert list(spine_faults({"plots": {"engine.devices"}})) and list(spine_faults({"plots": {"steps"}}))
     assert not list(spine_faults({"steps": {"plots", "losses"}, "engine.devices": {"steps"}}))
 

@@ -14,12 +14,13 @@ COUNTS = [  # REFERENCES section 1: net, size, channels, filters, z_dim, bias, p
     ("mnist28", 28, 1, 64, 64, True, 747_841, 64_545),
     ("paper", 64, 1, 128, 100, False, 12_654_336, 11_032_064),
     ("paper", 64, 3, 128, 100, False, 12_658_432, 11_036_160),
+    ("dcgan-2015", 64, 3, 128, 100, False, 18_855_040, 17_232_768),
     ("svhn32", 32, 3, 32, 100, False, 372_672, 167_809),
     ("svhn32", 32, 3, 128, 100, False, 3_456_768, 2_637_313),
     ("svhn32-code", 32, 3, 32, 100, False, 372_416, 167_809),
     ("svhn32-code", 32, 3, 128, 100, False, 3_455_744, 2_637_313),
 ]
-SIZES = [(net, 28) for net in ("mnist28", "digits")] + [(net, s) for net in ("paper", "svhn32", "svhn32-code") for s in (8, 16, 32, 64, 128)]
+SIZES = [(net, 28) for net in ("mnist28", "digits")] + [(net, s) for net in ("dcgan-2015", "paper", "svhn32", "svhn32-code") for s in (8, 16, 32, 64, 128)]
 
 
 def pair(net, size, channels=1, filters=4, z_dim=5, **fields):

@@ -4,9 +4,12 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 import torch
+from dcgan.audit import audit
 from dcgan.cli import TrainFlags, as_flags, as_recipe, parse
 from dcgan.recipes import ABOUT, CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
 from dcgan.datasets.sources import load
+from dcgan.networks import Generator
+from torch import nn
 
 EDGES = {  # field: values just inside, values just outside
     "image_size": ((28,), (27, 29, 8, 0, -28, 28.0, "28", None, True)),
@@ -64,7 +67,7 @@ def test_choices_name_the_nearest(field, near):
 
 @pytest.mark.parametrize("net, fits, no_fit", [
     ("digits", [28], [8, 16, 27, 32, 64]), ("mnist28", [28], [32]),
-    ("paper", [8, 16, 32, 64, 128], [9, 28, 48, 63, 65, 96]), ("svhn32", [8, 32, 64], [28, 33]), ("svhn32-code", [32], [30])])
+    ("paper", [8, 16, 32, 64, 128], [9, 28, 48, 63, 65, 96]), ("svhn32", [8, 32, 64], [28, 33]), ("dcgan-2015", [8, 16, 64, 128], [9, 28, 96]), ("svhn32-code", [32], [30])])
 def test_sizes_that_a_net_makes(net, fits, no_fit):
     for size in fits:
         r = Recipe(net=net, image_size=size, filters=4)
@@ -195,3 +198,61 @@ def test_networks_are_fresh_and_on_the_cpu():
     with torch.no_grad():
         G.layers[0].conv.weight.zero_()
     assert again.layers[0].conv.weight.abs().sum() > 0
+
+
+def the_authors_own(f=128, bn_first=None):
+    "Newmu/dcgan_code, faces/train_uncond_dcgan.py, written out: G and D with f base filters; 5×5 kernels, stride 2, padding 2, no biases."
+    def up(i, o, *more): return [nn.ConvTranspose2d(i, o, 5, 2, padding=2, output_padding=1, bias=False), *more]
+    def down(i, o, *more): return [nn.Conv2d(i, o, 5, 2, padding=2, bias=False), *more, nn.LeakyReLU(0.2)]
+    G = nn.Sequential(nn.Linear(100, 8*f*4*4, bias=False), *(bn_first or [nn.Unflatten(1, (8*f, 4, 4)), nn.BatchNorm2d(8*f)]), nn.ReLU(),
+                      *up(8*f, 4*f, nn.BatchNorm2d(4*f), nn.ReLU()), *up(4*f, 2*f, nn.BatchNorm2d(2*f), nn.ReLU()),
+                      *up(2*f, f, nn.BatchNorm2d(f), nn.ReLU()), *up(f, 3, nn.Tanh()))
+    D = nn.Sequential(*down(3, f), *down(f, 2*f, nn.BatchNorm2d(2*f)), *down(2*f, 4*f, nn.BatchNorm2d(4*f)),
+                      *down(4*f, 8*f, nn.BatchNorm2d(8*f)), nn.Flatten(), nn.Linear(8*f*4*4, 1, bias=False))
+    return G, D
+
+
+def numbers(net): return sum(p.numel() for p in net.parameters())
+
+
+def test_the_authors_own_network_is_counted():
+    r = RECIPES["dcgan-2015"]
+    assert (r.data, r.x_shape, r.z_dim, r.z_law, r.bias, r.filters) == ("celeba", (3, 64, 64), 100, "uniform", False, 128)
+    assert (r.batch_size, r.lr_g, r.lr_d, r.beta1, r.beta2, r.epochs, r.init_std, r.slope, r.ema) == (128, 2e-4, 2e-4, 0.5, 0.999, 25, 0.02, 0.2, None)
+    with torch.device("meta"):
+        G, D = the_authors_own()
+        theirs, _ = the_authors_own(bn_first=[nn.BatchNorm1d(16384), nn.Unflatten(1, (1024, 4, 4))])
+    assert (numbers(G), numbers(D)) == (r.g_table.params, r.d_table.params) == (18_855_040, 17_232_768)
+    assert numbers(theirs) - numbers(G) == 30_720, "what lesson 09 says of their first BatchNorm"
+    assert [s.out_shape[-1] for s in r.g_table] == [4, 8, 16, 32, 64] and [s.out_shape[-1] for s in r.d_table] == [32, 16, 8, 4, 1]
+    assert {(row.kernel, row.stride, row.padding) for row in (*r.g_layers, *r.d_layers) if row.kind != "linear"} == {(5, 2, 2)}
+
+
+def test_the_authors_own_network_computes_the_same(tmp_path):
+    r, written = RECIPES["dcgan-2015"].replace(filters=6, init_std=0.1), the_authors_own(6)
+    for ours, theirs, x in zip(r.networks(), written, (torch.randn(5, 100), torch.randn(5, 3, 64, 64))):
+        values = list(ours.state_dict().values())
+        assert [v.shape for v in values] == [v.shape for v in theirs.state_dict().values()]
+        theirs.load_state_dict(dict(zip(theirs.state_dict(), (v.clone() for v in values))))
+        for mode in (True, False):
+            a, b = ours.train(mode)(x), theirs.train(mode)(x)
+            torch.testing.assert_close(a, b if b.ndim == 4 else b.flatten())
+            assert a.std() > 0 and a.shape == ((5, 3, 64, 64) if b.ndim == 4 else (5,))
+    G = r.networks()[0].eval()
+    G.save_pretrained(tmp_path / "g")
+    again = Generator.from_pretrained(tmp_path / "g")
+    assert [row.extra for row in again.config["layers"]] == [0, 1, 1, 1, 1] and torch.equal(again.sample(2), G.sample(2))
+
+
+def test_the_4x4_ports_draw_normal_noise():
+    for name in ("mnist64", "mnist64-paper", "celeba64"):
+        assert RECIPES[name].z_law == "normal" and {row.kernel for row in RECIPES[name].g_layers} == {4}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_which_recipes_break_a_guideline(name):
+    "As lesson 09 says; with fewer filters, since width breaks no rule."
+    r = RECIPES[name].replace(filters=min(RECIPES[name].filters, 32))
+    broken = {(f.rule, f.where.split()[0]) for f in audit(r.networks(), ((r.z_dim,), r.x_shape)).broken}
+    assert broken == {"mnist28": {("batchnorm but at the edges", "D")}, "mnist28-trainer": {("batchnorm but at the edges", "D")},
+                      "svhn32": {("activation inside", "G")}}.get(name, set())

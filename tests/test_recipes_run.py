@@ -59,7 +59,7 @@ def whole(run, recipe, images, epochs, plots=True):
     assert x.shape == (2, *recipe.x_shape) and x.abs().max() <= 1
 
 
-TRAINED_ON = {"digits": 4000, "mnist28": 12, "mnist28-trainer": 12, "mnist64": 12, "mnist64-paper": 12, "celeba64": 8, "svhn32": 30}
+TRAINED_ON = {"digits": 4000, "mnist28": 12, "mnist28-trainer": 12, "mnist64": 12, "mnist64-paper": 12, "celeba64": 8, "dcgan-2015": 8, "svhn32": 30}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -181,6 +181,8 @@ PARAMS = {  # reference: parameters of each layer of G, and of D, by hand: weigh
                 [128*16, 128*256*16 + 512, 256*512*16 + 1024, 512*1024*16 + 2048, 1024*16]),
     "celeba64": ([100*1024*16 + 2048, 1024*512*16 + 1024, 512*256*16 + 512, 256*128*16 + 256, 3*128*16],
                  [3*128*16, 128*256*16 + 512, 256*512*16 + 1024, 512*1024*16 + 2048, 1024*16]),
+    "dcgan-2015": ([100*16384 + 2048, 1024*512*25 + 1024, 512*256*25 + 512, 256*128*25 + 256, 128*3*25],
+                   [3*128*25, 128*256*25 + 512, 256*512*25 + 1024, 512*1024*25 + 2048, 1024*16]),
     "svhn32": ([100*2048 + 2048 + 256, 128*64*16 + 128, 64*32*16 + 64, 3*32*16],
                [3*32*16, 32*64*16 + 128, 64*128*16 + 256, 2048 + 1]),
 }

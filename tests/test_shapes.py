@@ -52,6 +52,43 @@ def test_formulas_on_the_whole_grid():
     assert refused > 0
 
 
+def test_output_padding_on_the_whole_grid():
+    "As PyTorch has it: below the stride, and what was cut off may come back."
+    refused = 0
+    for k, s, p, extra in product(range(1, 7), range(1, 4), range(4), range(4)):
+        real = nn.ConvTranspose1d(1, 1, k, s, p, extra)
+        for n in (1, 2, 5, 8):
+            try: m = conv_transpose_out(n, k, s, p, extra)
+            except ValueError:
+                refused += 1
+                try: m = real(torch.zeros(1, 1, n)).shape[-1]
+                except RuntimeError: m = 0
+                assert m < 1, (n, k, s, p, extra)
+                continue
+            x = torch.zeros(1, 1, n)
+            assert real(x).shape[-1] == m == nn.functional.conv_transpose1d(x, torch.zeros(1, 1, k), None, s, p, extra).shape[-1]
+    assert refused > 0
+    for extra in (-1, 1.0, "1", None, True):
+        with pytest.raises(ValueError, match="extra is .*; it must be a whole number from 0"): conv_transpose_out(8, 5, 2, 2, extra)
+
+
+def test_tables_with_output_padding():
+    rows = [Row("conv_t", 6, 5, 2, 2, True, "relu", False, 1), Row("conv_t", 3, 3, 3, 1, extra=2)]
+    net = nn.Sequential(nn.ConvTranspose2d(4, 6, 5, 2, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ConvTranspose2d(6, 3, 3, 3, 1, 2))
+    table = shape_table(rows, (4, 7, 5), None)
+    assert net(torch.zeros(2, 4, 7, 5)).shape[1:] == table.out_shape and table[0].out_shape == (6, 14, 10)
+    assert table.params == sum(p.numel() for p in net.parameters())
+    assert "5  2  2 +1" in str(table) and "3  3  1 +2" in str(table)
+    assert rows_from(json.loads(json.dumps(rows))) == tuple(rows)
+    with pytest.raises(ValueError, match=r"^Layer 1 \(conv_t, k5 s2 p2 \+1\) gives 14 × 10, but 13 × 13 is promised"):
+        shape_table(rows, (4, 7, 5), [13, 99])
+
+
+def test_rows_saved_before_there_was_output_padding_still_load():
+    saved = [["conv_t", 6, 4, 2, 1, True, "relu", False], ["conv", 3, 3]]
+    assert [row.extra for row in rows_from(saved)] == [0, 0] and shape_table(saved, (4, 7, 7)).out_shape == (3, 12, 12)
+
+
 @pytest.mark.parametrize("kind", ["conv", "conv_t", "pool"])
 def test_tables_on_the_whole_grid(kind):
     "Sides n × 33-n, so that height and width differ; parameters of the real layer; two multiply-adds by hand."
@@ -180,7 +217,10 @@ def test_broken_promises(layers, in_shape, sizes, says):
     (Row("conv", 8, 9), r"kernel of 9 does not fit on 8 \+ 2·0"), (Row("conv_t", 8, 1, 1, 9), "leaves none"),
     (Row("pool", 3, 2, 2), "keeps the 2 channels"), (Row("pool", 0, 3, 2, 2), "padding is 2"),
     (Row("conv", 8, 3, norm="yes"), "norm is 'yes'"), (Row("conv", 8, 3, bias=None), "bias None"),
-    (["conv"], "Row 2"), ("conv", "Row 2"), (3, "Row 2"), (["conv", 8, 3, 1, 0, False, "none", True, 9], "Row 2"),
+    (["conv"], "Row 2"), ("conv", "Row 2"), (3, "Row 2"), (["conv", 8, 3, 1, 0, False, "none", True, 0, 9], "Row 2"),
+    (["conv", 8, 3, 1, 0, False, "none", True, 9], "extra is 9"), (Row("linear", 8, extra=1), "extra is 1"), (Row("pool", 0, 2, 2, extra=1), "extra is 1"),
+    (Row("conv_t", 8, 3, 2, extra=2), "output padding is 2; it must be smaller than the stride, 2"), (Row("conv_t", 8, 3, 2, extra=-1), "extra is -1"),
+    (Row("conv_t", 8, 3, 2, extra=1.), "extra is 1.0"), (Row("conv", 8, 3, extra=None), "extra is None"), (Row("conv", 8, 3, extra=False), "extra is False"),
 ])
 def test_bad_rows(row, says):
     with pytest.raises(ValueError, match=says) as e: shape_table([Row("conv", 2, 3, 1, 1), row], (1, 8, 8))
