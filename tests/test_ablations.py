@@ -18,7 +18,7 @@ from notebooks import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 import ablations  # noqa: E402
-from variants import Mixed, Saturating, Variant, undone, variants  # noqa: E402
+from variants import Mixed, Saturating, Variant, listed, undone, variants  # noqa: E402
 
 DEFAULT = RECIPES["digits"]
 NETS_BEFORE = dict(NETS)
@@ -135,6 +135,13 @@ def test_a_definition_changes_with_what_decides_a_run():
     for same in {"seed": 3, "epochs": 99, "sample_every": 7, "name": "x"}.items(): assert v._replace(recipe=v.recipe.replace(**dict([same]))).key(9) == v.key(9)
     for other in {"filters": 16, "lr_d": 1e-4, "shift": 3, "data": "mnist"}.items(): assert v._replace(recipe=v.recipe.replace(**dict([other]))).key(9) != v.key(9)
     assert v.key(9) != v.key(10) and v._replace(trainer=Mixed).key(9) != v.key(9)
+
+
+def test_rows_without_output_padding_are_listed_as_before_there_was_any():
+    "So that runs measured before keep their definition."
+    old = ("conv_t", 8, 4, 2, 1, True, "relu", False)
+    assert listed([Row(*old)]) == [old] and listed([Row(*old, 1)]) == [(*old, 1)]
+    assert all(len(row) == 8 for v in VARIANTS.values() for net in "gd" for row in v.definition(9)[f"{net}_layers"])
 
 
 # Changed steps
