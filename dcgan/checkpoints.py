@@ -253,7 +253,7 @@ def check_place(run_dir: Path | None, # where the run is, or is to be; none: now
                ) -> None:
     "FileExistsError for a new run in a folder that is there, FileNotFoundError for an old one in one that holds none."
     if not resume and run_dir and (run_dir.exists() or run_dir.is_symlink()):
-        raise FileExistsError(f"{run_dir} exists; go on with it by --resume, or choose another folder.")
+        raise FileExistsError(f"{run_dir} exists; go on with it by resume=True, or choose another folder.")
     if resume and not (run_dir and (run_dir / "recipe.json").is_file()):
         raise FileNotFoundError(f"{run_dir} is no run to resume: it has no recipe.json.")
 
@@ -269,7 +269,7 @@ def check_run(recipe: Recipe,       # asked for
     text = (run_dir / "recipe.json").read_bytes()
     there = from_json(text)
     if changed := differences(there.replace(epochs=recipe.epochs, data=recipe.data), recipe):
-        raise ValueError(f"{run_dir} was started with another recipe ({'; '.join(changed)}); only the epochs may change on --resume.")
+        raise ValueError(f"{run_dir} was started with another recipe ({'; '.join(changed)}); only the epochs may change with resume=True.")
     then, now = json.loads(text), json.loads(to_json(recipe))
     if any(then.get(k, now[k]) != now[k] for k in ("g_layers", "d_layers")):
         raise ValueError(f"{run_dir} was started when net {recipe.net!r} had other layers; this version can't go on with it.")

@@ -358,7 +358,7 @@ def test_memory_that_runs_out_names_a_batch_that_may_fit(tmp_path, monkeypatch, 
     run = tmp_path / "run"
     assert main(f"train digits --filters 4 --batch-size 512 --device cpu --verbose 0 --no-save-plots --run {run}".split()) == 2
     said = capsys.readouterr().err
-    assert "A batch of 512 does not fit into" in said and "256 might: use a smaller --batch-size" in said
+    assert "A batch of 512 does not fit into" in said and "--batch-size 256 might" in said
     assert (run / "checkpoint.pt").exists()
 
 

@@ -30,7 +30,7 @@ def test_auto_precision_of_gpus(monkeypatch, bf16, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "This card")
     assert pick_precision("auto", CUDA) == expected and pick_precision("fp32", CUDA) == "fp32"
     if not bf16:
-        with pytest.raises(ValueError, match="This card has no bf16; use --precision fp16"): pick_precision("bf16", CUDA)
+        with pytest.raises(ValueError, match="This card has no bf16; use precision='fp16'"): pick_precision("bf16", CUDA)
 
 
 def test_auto_precision_of_cpus(monkeypatch):

@@ -135,7 +135,7 @@ def test_an_error_of_the_main_process_is_raised(monkeypatch):
 
 
 def test_lost_connections_become_a_sentence_and_other_errors_stay():
-    with pytest.raises(ConnectionError, match="go on with --resume"), Two().together(): raise RuntimeError("[gloo] Connection closed by peer")
+    with pytest.raises(ConnectionError, match="go on with resume=True"), Two().together(): raise RuntimeError("[gloo] Connection closed by peer")
     with pytest.raises(RuntimeError, match="mat1"), Two().together(): raise RuntimeError("mat1 and mat2")
     with pytest.raises(RuntimeError, match="gloo"), Engine().together(): raise RuntimeError("gloo")
 

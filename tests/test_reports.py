@@ -106,7 +106,7 @@ def test_references_of_digits():
     reference = reference_for("digits", 28, 1)
     assert (reference.name, len(reference.train.images), len(reference.held_out.images)) == ("digit-FID", 4000, 1000)
     for size, channels, words in (64, 1, "64×64 with 1"), (28, 3, "28×28 with 3"):
-        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resizing"): reference_for("digits", size, channels)
+        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resize=True"): reference_for("digits", size, channels)
     assert reference_for("digits", 64, 3, resize=True).train.images.shape == (4000, 1, 28, 28)
 
 

@@ -81,7 +81,7 @@ def too_large(recipe: Recipe,          # whose batch did not fit
              ) -> str:                 # a sentence
     "What to say when memory runs out."
     fits = max(2, min(fitting_batch(recipe, free_bytes, precision), recipe.batch_size // 2))  # the estimate is from below
-    return f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f} MiB; {fits} might: use a smaller --batch-size."
+    return f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f} MiB; batch_size={fits} might."
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-17b
 def explained(error: Exception,       # from a step
@@ -91,7 +91,9 @@ def explained(error: Exception,       # from a step
              ) -> Exception:          # what to raise
     "Where memory ran out, a ValueError that says which batch may fit; any other error as it came."
     from accelerate.utils.memory import should_reduce_batch_size as out_of_memory
-    return ValueError(too_large(recipe, free_memory(device), precision)) if out_of_memory(error) else error
+    if out_of_memory(error) or "not enough memory" in str(error):  # the second as torch says it on Windows
+        return ValueError(too_large(recipe, free_memory(device), precision))
+    return error
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-22
 WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"} if "fork" in multiprocessing.get_all_start_methods() else {}

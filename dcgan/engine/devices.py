@@ -48,9 +48,9 @@ def pick_precision(precision: str,       # one of PRECISIONS
     known("precision", precision, PRECISIONS)
     if precision == "auto": return "bf16" if has_bf16(device) else "fp16" if has_tensor_cores(device) else "fp32"
     if precision == "bf16" and device.type == "cuda" and not has_bf16(device):
-        raise ValueError(f"{torch.cuda.get_device_name(device)} has no bf16; use --precision fp16 or fp32, or leave it out.")
+        raise ValueError(f"{torch.cuda.get_device_name(device)} has no bf16; use precision='fp16', or leave it out.")
     if precision != "fp32" and device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{precision} is for CPUs and NVIDIA or AMD GPUs; on {device.type!r} use --precision fp32.")
+        raise ValueError(f"{precision} is for CPUs and NVIDIA or AMD GPUs; on {device.type!r} use precision='fp32'.")
     return precision
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-19

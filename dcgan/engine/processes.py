@@ -54,7 +54,7 @@ def without(names: Iterable[str], # of environment variables
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-10
 EVERY = 10  # steps between two questions whether to stop
-LOST = ("Another process of this run has ended, so this one ends too. The last checkpoint is whole: go on with --resume, "
+LOST = ("Another process of this run has ended, so this one ends too. The last checkpoint is whole: go on with resume=True, "
         "with any number of processes that divides the batch.")
 
 class Processes(Engine):

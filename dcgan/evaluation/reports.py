@@ -47,7 +47,7 @@ def reference_for(data: str,                    # the data set
     has, *sides = train.images.shape[1:]
     if (has, *sides) != judge.in_shape:
         if not resize: raise ValueError(f"The judge of {data} takes {h}×{w} with {c} channel{'s'[:c - 1]}, these are "
-                                        f"{sides[0]}×{sides[1]} with {has}; ask for resizing (--resize).")
+                                        f"{sides[0]}×{sides[1]} with {has}; ask for resize=True.")
         train = load(data, image_size=h, channels=c, data_dir=data_dir)
     test = load(data, split="test", image_size=h, channels=c, data_dir=data_dir)
     some = order(len(test.images), 0, 0)[:1000].sort().values
@@ -236,7 +236,7 @@ def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:ow
     if not isinstance(what, (str, os.PathLike)):
         raise ValueError(f"what is {shown(what)}; it must be a run folder, a saved folder, a shipped name, or hub:owner/name.")
     if Path(what, "recipe.json").is_file() and not any(Path(what, f, "model.safetensors").is_file() for f in ("", "generator")):
-        raise FileNotFoundError(f"{what} holds no generator yet; go on training it by --resume, or name another run.")
+        raise FileNotFoundError(f"{what} holds no generator yet; go on training it with resume=True, or name another run.")
     G, near = Generator.from_pretrained(what), Path(find_model(what))
     recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
     return G, recipe and from_json(recipe.read_bytes())
