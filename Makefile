@@ -65,7 +65,7 @@ portable: setup
 	@$(LESSON_ENV) $(BIN)/python tests/portable.py $(NBVAL) || $(FAILED)
 
 pytest: setup
-	@MPLBACKEND=Agg $(BIN)/python -m pytest -q --durations=5 $(ARGS)
+	@MPLBACKEND=Agg OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=5 -n $(JOBS) --dist loadfile $(ARGS)
 
 lab: setup
 	@$(BIN)/jupyter lab nbs
