@@ -174,14 +174,19 @@ def home(path: str | Path, # as somebody wrote it
     except RuntimeError:
         raise ValueError(f"{Path(path).parts[0]} is no home folder on this machine; write the path in full.") from None
 
+def _file(path: str | Path) -> str | Path:
+    "The same; ValueError for what can't be the path of a file."
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+        raise ValueError(f"a file to write needs a path, such as 'samples.png', got {str(path)[:30]!r}")
+    return path
+
+# %% ../nbs/02_pictures.ipynb #00-34v
 @contextmanager
 def write_aside(path: str | Path,   # the file to make or replace
                ):                   # yields the path to write to
     """Write to a neighbour, then move it into place: a failure leaves the old file as it was.
     FileNotFoundError if the folder does not exist."""
-    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
-        raise ValueError(f"a file to write needs a path, such as 'samples.png', got {str(path)[:30]!r}")
-    path = home(path)
+    path = home(_file(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path.name}, there is no folder {path.parent}: make it first")
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -197,7 +202,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # a
 def picture_format(path: str | Path, # the file to write
                   ) -> str:          # as Pillow calls it
     "How a picture of this name is written; ValueError for an ending that is none of FORMATS."
-    ending = Path(path).suffix
+    ending = Path(_file(path)).suffix
     if ending.lower() not in FORMATS:
         raise ValueError(f"{path} ends in {ending or 'nothing'!r}; a picture's name ends in {', '.join(FORMATS)}.")
     return FORMATS[ending.lower()]

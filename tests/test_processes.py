@@ -109,7 +109,7 @@ def test_other_flags_on_one_process_are_noticed(tmp_path):
 def test_a_batch_that_can_not_be_shared(tmp_path):
     done = subprocess.run([*TORCHRUN, "-m", "--", "dcgan", "train", *FLAGS, "--batch-size", "33", "--run", tmp_path / "run"],
                           env=ALONE, capture_output=True, text=True, timeout=HANGS)
-    assert done.returncode != 0 and "batch_size=33 for 2 processes, expected a multiple of 2" in done.stderr
+    assert done.returncode != 0 and "--batch-size 33 for 2 processes, expected a multiple of 2" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

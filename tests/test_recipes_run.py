@@ -158,7 +158,7 @@ BAD = [  # what is done to the data folder, the command, and what the sentence m
     (lambda d: (d/"empty").mkdir(), "mnist28 --data folder:~/empty", ["found 0 images", "no files at all"]),
     (lambda d: None, "mnist28 --data folder:~/nowhere", ["there is no folder"]),
     (lambda d: None, "svhn32 --images 31", ["--images 31 of svhn, which has 30"]),
-    (lambda d: None, "svhn32 --batch-size 31", ["--batch-size 31 with a bank of 30 images"]),
+    (lambda d: None, "svhn32 --batch-size 31", ["--batch-size 31 with 30 images"]),
     (lambda d: (d/"cache").write_text("a file where the cache belongs"), "celeba64", ["cache"]),
 ]
 
