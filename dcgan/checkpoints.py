@@ -31,9 +31,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 # %% ../nbs/10_checkpoints.ipynb #10-04b
-from .values import machine
+from .values import home, machine
 from .networks import Discriminator, Generator
-from .plots import animate_curves, curves, home, real_and_fake, save_figure, save_gif, save_grid, write_aside
+from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .data import order, to_x
 from .training import COLUMNS, STATS, Trainer
 from .recipes import Recipe, command, differences, from_json, to_json
@@ -125,7 +125,8 @@ def save_checkpoint(state: dict,  # tensors and plain values
             f.write(whole.getbuffer())
             f.flush()
             os.fsync(f.fileno())
-        if path.exists(): os.replace(path, folder / "checkpoint-previous.pt")
+        if path.exists():
+            os.replace(path, folder / "checkpoint-previous.pt")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['RANGE_SLACK', 'FROM_BYTES', 'REAL', 'FAKE', 'LINES', 'MEASURED', 'FORMATS', 'SLANT', 'GAP', 'check_images', 'grid',
-           'show_grid', 'Picture', 'real_and_fake', 'curves', 'home', 'write_aside', 'picture_format', 'save_grid',
+           'show_grid', 'Picture', 'real_and_fake', 'curves', 'write_aside', 'picture_format', 'save_grid',
            'save_figure', 'save_gif', 'animate_grids', 'animate_curves', 'draw_network']
 
 # %% ../nbs/02_pictures.ipynb #00-04
@@ -18,6 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+
+# %% ../nbs/02_pictures.ipynb #00-04b
+from .values import home
 
 # %% ../nbs/02_pictures.ipynb #00-11
 RANGE_SLACK = 1e-3  # how far rounding may put a pixel outside [-1, 1]
@@ -155,7 +158,8 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     panels[1].set(title="D's probability of real", xlabel="step", ylabel="mean probability")
     panels[1].set_ylim(-0.03, 1.03)
     panels[1].axhline(0.5, color="grey", lw=0.8, ls=":")
-    if measured: _draw_distance(panels[2])
+    if measured:
+        _draw_distance(panels[2])
     for ax in panels:  # below, where no line ever runs
         ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
     return figure, lines
@@ -166,14 +170,6 @@ def curves(rows: list[dict],   # history, oldest first, with "step" and the keys
     return _draw_curves(_history(rows))[0]
 
 # %% ../nbs/02_pictures.ipynb #00-34
-def home(path: str | Path, # as somebody wrote it
-        ) -> Path:
-    "The path, a leading ~ or ~somebody replaced by that home folder; ValueError for somebody who has none here."
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{Path(path).parts[0]} is no home folder on this machine; write the path in full.") from None
-
 def _file(path: str | Path) -> str | Path:
     "The same; ValueError for what can't be the path of a file."
     if not isinstance(path, (str, os.PathLike)) or not Path(path).name:

@@ -223,7 +223,8 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
 
     def replace(self, **changes) -> "Recipe":
         "This recipe with some fields changed; ValueError for a field that it has not."
-        for name in changes: known("field", name, (f.name for f in fields(self)))
+        for name in changes:
+            known("field", name, (f.name for f in fields(self)))
         return replace(self, **changes)
 
     def sized_for(self,
@@ -233,8 +234,10 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
         "This recipe on a GPU; on a CPU the smaller one of `CPU`, on its own data if they are there; a line says what changed."
         small = dict(CPU.get(self.name, {})) if torch.device(device).type == "cpu" else {}
         root = Path(os.path.expanduser(data_dir or os.environ.get("DCGAN_DATA") or "data"))
-        if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])): small.pop("data", None)
-        if small: print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
+        if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])):
+            small.pop("data", None)
+        if small:
+            print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
         return self.replace(**small)
 
 # %% ../nbs/09_recipes.ipynb #05-30

@@ -187,9 +187,12 @@ def face_factors(n: int,          # faces, 1 or more
     _check(n, seed, start)
     drawn = dict(zip(FACTORS, _uniforms(n, len(FACTORS), seed, start).numpy().T))
     for name, f in FACTORS.items():
-        if f.names == ("no", "yes"): drawn[name] = drawn[name] < .4
-        elif f.names: drawn[name] = (drawn[name]*len(f.names)).astype(np.int64)
-        else: drawn[name] = f.low + (f.high - f.low)*drawn[name]
+        if f.names == ("no", "yes"):
+            drawn[name] = drawn[name] < .4
+        elif f.names:
+            drawn[name] = (drawn[name]*len(f.names)).astype(np.int64)
+        else:
+            drawn[name] = f.low + (f.high - f.low)*drawn[name]
     return drawn
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-50

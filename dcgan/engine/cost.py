@@ -18,7 +18,8 @@ from ..data import check_images
 from .devices import free_memory, pick_device
 from ..recipes import Recipe
 from ..values import known
-from ..shapes import ShapeTable, must_be, shown, whole
+from ..shapes import ShapeTable
+from ..values import must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-06
 class Cost(NamedTuple):

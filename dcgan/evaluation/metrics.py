@@ -24,7 +24,7 @@ from ..values import machine
 from .judge import Judge, accuracy, check_maps, digit_judge, train_judge
 from ..networks import ASSETS, Generator, generator_for
 from ..plots import check_images
-from ..shapes import must_be, shown, whole
+from ..values import must_be, shown, whole
 from ..datasets.sources import load
 
 # %% ../../nbs/12_metrics.ipynb #12-06
@@ -75,7 +75,8 @@ def enough(a: Tensor,   # features (n, d)
     "ValueError if there are too few for a covariance."
     a, = check_features(a)
     n, d = a.shape
-    if n <= d: raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, "
+    if n <= d:
+        raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, "
                                 "and 1,000 are good.")
     return a.double()
 
@@ -107,8 +108,10 @@ def fitted(x: Tensor,        # (n, c, h, w) in [-1, 1]
         raise ValueError(f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it and in the images {tuple(x.shape)}.")
     c, h, w = in_shape
     whole(1, height=h, side=w)
-    if x.shape[1] > c: x = (x * GREY.to(x)).sum(1, keepdim=True)
-    if x.shape[2:] != (h, w): x = F.interpolate(x, size=(h, w), mode="bilinear", antialias=True).clamp(-1, 1)
+    if x.shape[1] > c:
+        x = (x * GREY.to(x)).sum(1, keepdim=True)
+    if x.shape[2:] != (h, w):
+        x = F.interpolate(x, size=(h, w), mode="bilinear", antialias=True).clamp(-1, 1)
     return x.expand(-1, c, -1, -1)
 
 # %% ../../nbs/12_metrics.ipynb #12-17b
@@ -301,9 +304,11 @@ def inception_fid(x: Tensor,     # images (n, c, h, w) in [-1, 1]
     weights = Path(torch.hub.get_dir()) / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
     missing = [] if find_spec("torch_fidelity") else ["the package torch-fidelity"]
     missing += [] if weights.is_file() else [f"the file {weights.name} in ~/.cache/torch/hub/checkpoints"]
-    if missing: raise FileNotFoundError(f"Inception FID needs {' and '.join(missing)}; digit-FID needs neither.")
+    if missing:
+        raise FileNotFoundError(f"Inception FID needs {' and '.join(missing)}; digit-FID needs neither.")
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(weights))
     for images, is_real in (x, False), (real, True):
-        for part in check_images(images).split(50): metric.update(fitted(part, (3, *part.shape[2:])) / 2 + .5, real=is_real)
+        for part in check_images(images).split(50):
+            metric.update(fitted(part, (3, *part.shape[2:])) / 2 + .5, real=is_real)
     return metric.compute().item()
