@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -18,27 +19,27 @@ from importlib.util import module_from_spec, spec_from_file_location
 from math import prod
 from pathlib import Path
 from shlex import quote
-from typing import Callable, Iterator, Literal
+from typing import Literal
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-03v
 import torch
 import tyro
 from torch import cuda, nn
 
-from .data import to_x
-from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
 from .audit import audit
+from .checkpoints import RunFolder, new_run, report, writing
+from .data import to_x
+from .datasets.sources import Bank, load
+from .engine.cost import explained, memory
+from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
+from .engine.processes import alone_among_many, engine_for
+from .engine.speed import race, standings
 from .evaluation.metrics import inception_fid
+from .evaluation.reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
 from .networks import Generator, find_model
 from .plots import picture_format, save_figure, save_grid, write_aside
 from .recipes import ABOUT, RECIPES, Recipe, flag, from_json
-from .evaluation.reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
-from .engine.cost import explained, memory
-from .datasets.sources import Bank, load
-from .engine.speed import race, standings
 from .training import Progress, Trainer
-from .checkpoints import RunFolder, new_run, report, writing
-from .engine.processes import alone_among_many, engine_for
 from .values import check_memory, counted, home, known
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
@@ -101,11 +102,23 @@ def parse(argv: list[str],  # the flags
          ):                 # an instance of the same class
     "The flags given. ValueError for one that there is not, with the nearest that there is; tyro says the rest and exits with 2."
     with console_width():
-        flags, rest = tyro.cli(type(default), args=argv, default=default, prog=f"dcgan {command}", return_unknown_args=True,
-                               config=(tyro.conf.OmitArgPrefixes,))
+        flags, rest = tyro.cli(
+            type(default),
+            args=argv,
+            default=default,
+            prog=f"dcgan {command}",
+            return_unknown_args=True,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     if rest:
-        names = [f.name for f in fields(default)] + ([f.name for f in fields(Recipe)] if hasattr(default, "recipe") else [])
-        known("flag", rest[0].split("=")[0], ["--" + name.replace("_", "-") for name in names if name not in ("recipe", "name")])
+        names = [f.name for f in fields(default)] + (
+            [f.name for f in fields(Recipe)] if hasattr(default, "recipe") else []
+        )
+        known(
+            "flag",
+            rest[0].split("=")[0],
+            ["--" + name.replace("_", "-") for name in names if name not in ("recipe", "name")],
+        )
     paths = {f.name: getattr(flags, f.name) for f in fields(flags) if isinstance(getattr(flags, f.name), Path)}
     return replace(flags, **{name: home(path) for name, path in paths.items()})
 
@@ -141,8 +154,10 @@ def check_size(recipe: Recipe, # about to be run
     needed = memory(recipe, batch, pick_precision(precision, where)) + 4 * 5 * recipe.log_every
     free = free_memory(where)
     if needed > free:
-        raise ValueError(f"This would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free on {where}; "
-                         "use smaller --filters, --image-size, --z-dim, --batch-size or --log-every.")
+        raise ValueError(
+            f"This would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free on {where}; "
+            "use smaller --filters, --image-size, --z-dim, --batch-size or --log-every."
+        )
 
 def check_folder(folder: Path, # in which something will be written or made
                 ) -> None:
@@ -162,8 +177,10 @@ def check_compile(backend: str, # of torch.compile, or "none"
         torch.compile(lambda x: 2 * x + 1, backend=backend)(torch.ones(8, device=pick_device(device)))
     except Exception as e:  # whatever is missing says it in its own way: a compiler, its headers, triton
         reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise ValueError(f"--compile {backend} does not work on this machine ({reason}); "
-                         "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton.") from None
+        raise ValueError(
+            f"--compile {backend} does not work on this machine ({reason}); "
+            "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton."
+        ) from None
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-14bw
 def check_wishes(recipe: Recipe,    # about to be trained
@@ -205,11 +222,19 @@ def images_of(recipe: Recipe,    # that names them
              ) -> Bank:
     "The images to train on. FileNotFoundError where they are absent; for a run that goes on, how to say that they moved."
     try:
-        return load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=recipe.images, data_dir=flags.data_dir)
+        return load(
+            recipe.data,
+            image_size=recipe.image_size,
+            channels=recipe.channels,
+            images=recipe.images,
+            data_dir=flags.data_dir,
+        )
     except FileNotFoundError as e:
         if not flags.resume or not recipe.data.startswith("folder:"):
             raise
-        raise FileNotFoundError(f"{e}; if the folder has moved, resume with its new place, --data folder:PATH") from None
+        raise FileNotFoundError(
+            f"{e}; if the folder has moved, resume with its new place, --data folder:PATH"
+        ) from None
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15w
 def trainer_for(recipe: Recipe,     # to train
@@ -238,7 +263,12 @@ def measuring(recipe: Recipe,    # about to be trained
         return []
     if every < 0:
         raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
-    return [FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)]
+    return [
+        FidCallback(
+            reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir),
+            every,
+        )
+    ]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-17
 def say_end(trainer: Trainer,  # at its end, or stopped
@@ -257,7 +287,10 @@ def say_end(trainer: Trainer,  # at its end, or stopped
         return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = "samples.png", "losses.png", "samples.gif"
     if flags.verbose and trainer.engine.main:
-        print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if flags.save_plots else f"{run}/history.csv"))
+        print(
+            f"{done}; open "
+            + (", ".join(f"{run}/{name}" for name in made) if flags.save_plots else f"{run}/history.csv")
+        )
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19
@@ -336,7 +369,9 @@ def evaluate_command(argv: list[str]) -> int:
     before, (G, recipe) = earlier(folder / "report.json"), trained(what)
     data = flags.data or (recipe and recipe.data)
     if not data:
-        raise ValueError(f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits.")
+        raise ValueError(
+            f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits."
+        )
     channels, size, _ = G.table.out_shape
     check_memory(32 * flags.n * channels * size**2, f"--n {counted(flags.n)}")
     reference = reference_for(data, size, channels, flags.resize, flags.data_dir)
@@ -390,7 +425,11 @@ def own_code(what: str,  # file.py:Class
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{what} was interrupted while it ran.") from None
     except BaseException as e:
-        reason = f"it ends the program by {type(e).__name__}" if isinstance(e, SystemExit) else f"{type(e).__name__}: {e}"
+        reason = (
+            f"it ends the program by {type(e).__name__}"
+            if isinstance(e, SystemExit)
+            else f"{type(e).__name__}: {e}"
+        )
         raise ValueError(fault.format(reason)) from None
 
 def network_from(what: str,      # file.py:Class
@@ -425,11 +464,18 @@ def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: 
     if flags.input_shape == ():
         raise ValueError("--input-shape needs the numbers of one input, such as 100 or 1 28 28.")
     if flags.input_shape:  # eight inputs, and copies of what a layer or two give
-        check_memory(4 * 8 * 4 * abs(prod(flags.input_shape)), f"Eight inputs of {' × '.join(map(counted, flags.input_shape))}")
+        check_memory(
+            4 * 8 * 4 * abs(prod(flags.input_shape)),
+            f"Eight inputs of {' × '.join(map(counted, flags.input_shape))}",
+        )
     try:
         found = audit(nets, shape, flags.role)
     except (ValueError, TypeError) as e:
-        said = str(e).replace("(100,) or (1, 28, 28)", "100 or 1 28 28").replace("give input_shape,", "give --input-shape,")
+        said = (
+            str(e)
+            .replace("(100,) or (1, 28, 28)", "100 or 1 28 28")
+            .replace("give input_shape,", "give --input-shape,")
+        )
         raise ValueError(f"{what}: {said.replace('or role', 'or --role')}") from None
     except (SystemExit, KeyboardInterrupt):
         with own_code(what, f"{type(nets).__name__} can't be audited ({{}}); mend it first."):
@@ -438,9 +484,20 @@ def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: 
     return 0 if found.ok else 1
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "evaluate": evaluate_command,
-                                                   "shapes": shapes, "recipes": recipes, "audit": audit_command, "bench": bench}
-NAMES = {f.name: f.name for flags in (TrainFlags, SampleFlags, EvaluateFlags, AuditFlags, BenchFlags, Recipe) for f in fields(flags)}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sample": sample,
+    "evaluate": evaluate_command,
+    "shapes": shapes,
+    "recipes": recipes,
+    "audit": audit_command,
+    "bench": bench,
+}
+NAMES = {
+    f.name: f.name
+    for flags in (TrainFlags, SampleFlags, EvaluateFlags, AuditFlags, BenchFlags, Recipe)
+    for f in fields(flags)
+}
 NAMES |= {"run_dir": "run"}  # a name in Python: the flag's
 
 def in_shell(message: str,     # a sentence of the package
@@ -480,7 +537,7 @@ def open_streams() -> None:
     for name in "stdin", "stdout", "stderr":
         stream = getattr(sys, name)
         if stream is None or stream.closed:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, it stays open
         elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="alike")
 
@@ -526,8 +583,11 @@ def run_command(argv: list[str], # the words after `dcgan`
     return status
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25dv
-def main(argv: list[str] | None = None, # the words after `dcgan`; None: those of this process
-        ) -> int:                       # exit status: 0; 2 for a user's mistake, 1 for a lost process, said in a sentence; 130 after Ctrl-C
+def main(
+    argv: list[str] | None = None,  # the words after `dcgan`; None: those of this process
+) -> (
+    int
+):  # exit status: 0; 2 for a user's mistake, 1 for a lost process, said in a sentence; 130 after Ctrl-C
     "The `dcgan` command."
     open_streams()
     try:

@@ -173,7 +173,9 @@ def find_model(what: str | Path, # a run folder, a saved folder, a shipped name,
               ) -> str:          # its folder, or the hub's "owner/name"
     "Where the model is. FileNotFoundError, with the shipped names, for what is none of these; ValueError for no name at all."
     if not isinstance(what, (str, Path)):
-        raise ValueError(f"{shown(what)} names no network; give a folder, one of {', '.join(shipped())}, or 'hub:owner/name'.")
+        raise ValueError(
+            f"{shown(what)} names no network; give a folder, one of {', '.join(shipped())}, or 'hub:owner/name'."
+        )
     if str(what).startswith("hub:"):
         return hub_name(str(what)[4:])
     path = home(what)
@@ -181,7 +183,9 @@ def find_model(what: str | Path, # a run folder, a saved folder, a shipped name,
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return str(folder)
         if folder == path and (path / "recipe.json").is_file():
-            raise FileNotFoundError(f"{path} holds no generator yet; go on training it by resume=True, or name another run.")
+            raise FileNotFoundError(
+                f"{path} holds no generator yet; go on training it by resume=True, or name another run."
+            )
     raise FileNotFoundError(f"{str(what)!r} is neither a run folder, nor a saved network, nor one of the shipped names "
                             f"({', '.join(shipped()) or 'none yet'}); for one on the hub write 'hub:owner/name'.")
 
@@ -195,7 +199,9 @@ def hub_name(name: str, # what stands after "hub:"
     except HFValidationError:
         name = ""
     if name.count("/") != 1:
-        raise ValueError("After hub: stands owner/name, two words of letters, digits, '-', '_' and '.', as in hub:owner/name.")
+        raise ValueError(
+            "After hub: stands owner/name, two words of letters, digits, '-', '_' and '.', as in hub:owner/name."
+        )
     return name
 
 # %% ../nbs/04_networks.ipynb #04-19bv
@@ -204,11 +210,18 @@ def from_hub(name: str, # owner/name
             ) -> Path:  # a folder with the two files
     "Download a network, or find it among what was downloaded before. OSError about the name or the network where neither can be."
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
     files = "config.json", "model.safetensors"
     try:
         for file in files:
-            get_hf_file_metadata(hf_hub_url(name, file, revision=options["revision"]), token=options["token"], timeout=5)
+            get_hf_file_metadata(
+                hf_hub_url(name, file, revision=options["revision"]), token=options["token"], timeout=5
+            )
         offline = ""
     except (RepositoryNotFoundError, RevisionNotFoundError) as e:
         what = "revision" if isinstance(e, RevisionNotFoundError) else "network that you may read"
@@ -218,10 +231,14 @@ def from_hub(name: str, # owner/name
     except Exception as e:  # no network, no answer in time, offline mode: each library says it by its own class
         offline = f"answers {e.response.status_code}" if isinstance(e, HfHubHTTPError) else "can't be reached"
     try:
-        return Path([hf_hub_download(name, file, local_files_only=bool(offline), **options) for file in files][0]).parent
+        return Path(
+            [hf_hub_download(name, file, local_files_only=bool(offline), **options) for file in files][0]
+        ).parent
     except Exception as e:
-        raise OSError(f"The hub {offline or f'broke off ({type(e).__name__})'}, and hub:{name} was not downloaded before; "
-                      "check the network and the name.") from None
+        raise OSError(
+            f"The hub {offline or f'broke off ({type(e).__name__})'}, and hub:{name} was not downloaded before; "
+            "check the network and the name."
+        ) from None
 
 # %% ../nbs/04_networks.ipynb #04-21
 WRAPPERS = {"module", "_orig_mod"}  # what DataParallel and torch.compile write into names
@@ -255,7 +272,11 @@ def check_weights(found: dict,  # name: tensor, from a file
     faults = {"missing": [k for k in wanted if k not in found], "unknown": [k for k in found if k not in wanted]}
     faults["of another shape"] = [k for k in wanted if k in found and found[k].shape != wanted[k].shape]
     faults["not finite"] = [k for k in found if not found[k].float().isfinite().all()]
-    said = [f"{len(names)} {'are' if len(names) > 1 else 'is'} {how}, such as {names[0]}" for how, names in faults.items() if names]
+    said = [
+        f"{len(names)} {'are' if len(names) > 1 else 'is'} {how}, such as {names[0]}"
+        for how, names in faults.items()
+        if names
+    ]
     if said:
         raise ValueError(f"of its weights {'; '.join(said)}")
 
@@ -336,7 +357,7 @@ class Generator(Network):
                seed: int = 0,     # decides z; with the weights it decides the images
                batch: int = 500,  # images made at a time
                first: int = 0,    # number of the first image, counted from 0
-              ) -> Tensor:        # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
+              ) -> Tensor:  # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
         """Images first, first + 1, … of a seed, in eval mode: BatchNorm uses its running averages, so no image depends on its
         neighbours. The z of image i is the same to the last bit however many are drawn; the image is so up to rounding."""
         (n, batch), weight, was = whole(1, n=n, batch=batch), next(self.parameters()), self.training

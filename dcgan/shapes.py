@@ -5,10 +5,11 @@ __all__ = ['KINDS', 'ACTS', 'conv_out', 'draw_walk', 'conv_transpose_out', 'expl
            'shape_table']
 
 # %% ../nbs/03_shapes.ipynb #03-03
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 # %% ../nbs/03_shapes.ipynb #03-03b
 from .values import plain, shown, whole
@@ -162,7 +163,9 @@ def rows_from(table: Iterable[Sequence], # rows, or lists of a row's values as J
     rows = []
     for i, values in enumerate(table, 1):
         if not isinstance(values, (list, tuple)) or not 2 <= len(values) <= len(Row._fields):
-            raise ValueError(f"Row {i} is {shown(values)}; it must list {', '.join(Row._fields)}, at least the first two.")
+            raise ValueError(
+                f"Row {i} is {shown(values)}; it must list {', '.join(Row._fields)}, at least the first two."
+            )
         kind, out, *rest = map(plain, values)
         rows.append(Row(kind, tuple(map(plain, out)) if isinstance(out, (list, tuple)) else out, *rest))
     return tuple(rows)
@@ -225,7 +228,9 @@ def _check_row(row):
     if not (isinstance(row.norm, bool) and isinstance(row.bias, bool)):
         raise ValueError(f"norm is {shown(row.norm)} and bias {shown(row.bias)}; both must be true or false.")
     if not _plain(row.extra, 0) or row.extra and row.kind != "conv_t":
-        raise ValueError(f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t layer's output padding.")
+        raise ValueError(
+            f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t layer's output padding."
+        )
 
 def _plain(value, least) -> bool:
     "Whether it is a whole number that JSON can hold."
@@ -252,11 +257,17 @@ class ShapeTable:
 # %% ../nbs/03_shapes.ipynb #03-53
 def _text(table) -> str:
     "The table as aligned text: a head, the input, one line for each layer, totals."
-    by = lambda shape: " × ".join(map(str, shape))
+    def by(shape):
+        return " × ".join(map(str, shape))
+
     lines = [("layer", "kind", "k", "s", "p", "norm", "act", "output", "parameters", "multiply-adds"),
              ("0", "input", *[""]*5, by(table.in_shape), "", "")]
     for i, r in enumerate(table, 1):
-        walk = [""]*3 if r.kind == "linear" else [str(r.kernel), str(r.stride), str(r.padding) + f" +{r.extra}"*bool(r.extra)]
+        walk = (
+            [""] * 3
+            if r.kind == "linear"
+            else [str(r.kernel), str(r.stride), str(r.padding) + f" +{r.extra}" * bool(r.extra)]
+        )
         lines.append((str(i), r.kind, *walk, "batch" if r.norm else "", "" if r.act == "none" else r.act,
                       by(r.out_shape), f"{r.params:,}", f"{r.macs:,}"))
     lines.append(("", "total", *[""]*6, f"{table.params:,}", f"{table.macs:,}"))
@@ -294,7 +305,9 @@ def _check_in(in_shape) -> tuple[int, ...]:
     shape = tuple(map(plain, in_shape)) if isinstance(in_shape, (tuple, list)) else (plain(in_shape),)
     if len(shape) in (1, 3) and all(_plain(n, 1) for n in shape):
         return shape
-    raise ValueError(f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,), whole numbers of at least 1.")
+    raise ValueError(
+        f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,), whole numbers of at least 1."
+    )
 
 # %% ../nbs/03_shapes.ipynb #03-57
 def _keep(i, row, before, shape, promises):
@@ -314,9 +327,17 @@ def _keep(i, row, before, shape, promises):
                 continue
             if out[1:] == (side, side):
                 raise ValueError(f"{message}; {word} {t} would give it.")
-    mend = "change its out" if row.kind == "linear" else "no sound stride or padding gives it, so look at the layers before it"
+    mend = (
+        "change its out"
+        if row.kind == "linear"
+        else "no sound stride or padding gives it, so look at the layers before it"
+    )
     raise ValueError(f"{message}; {mend}.")
 
 def _name(i, row) -> str:
-    walk = "" if row.kind == "linear" else f", k{row.kernel} s{row.stride} p{row.padding}" + f" +{row.extra}"*bool(row.extra)
+    walk = (
+        ""
+        if row.kind == "linear"
+        else f", k{row.kernel} s{row.stride} p{row.padding}" + f" +{row.extra}" * bool(row.extra)
+    )
     return f"Layer {i} ({row.kind}{walk})"

@@ -5,12 +5,12 @@ __all__ = ['known', 'plain', 'shown', 'whole', 'must_be', 'counted', 'check_memo
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-03
 import platform
+from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from numbers import Integral
 from pathlib import Path
-from typing import Iterable
 
 import numpy as np
 import torch
@@ -25,7 +25,10 @@ def known(what: str,            # what is named: "recipe", "field", …
     if name in names:
         return name
     near = get_close_matches(str(name), names, 1, 0.5)
-    raise ValueError(f"There is no {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."))
+    raise ValueError(
+        f"There is no {what} {name!r}; "
+        + (f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}.")
+    )
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-08
 def plain(value):  # a number or word from any library; returns Python's own where it stands for one
@@ -75,7 +78,9 @@ def check_memory(needed: int, # bytes
     from psutil import virtual_memory
     free = virtual_memory().available
     if needed > free:
-        raise ValueError(f"{what} would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free; ask for less.")
+        raise ValueError(
+            f"{what} would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free; ask for less."
+        )
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09i
 def home(path: str | Path, # as somebody wrote it

@@ -9,24 +9,24 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from numbers import Real
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..data import check_images
+from .cost import cost, explained, memory, textbook
 from .devices import busy_cores, pick_device, pick_precision, tune
 from ..recipes import Recipe
-from ..values import known
-from .cost import cost, explained, memory, textbook
-from ..values import must_be, shown, whole
 from ..steps import Engine
 from ..training import Trainer
+from ..values import known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-06
 def ours(trainer: Trainer, # just made
@@ -165,7 +165,8 @@ class Race(NamedTuple):
     @property
     def ratio(self) -> float: return self.ours / self.textbook
     @property
-    def spread(self) -> tuple[float, float]: return min(lap.ratio for lap in self.laps), max(lap.ratio for lap in self.laps)
+    def spread(self) -> tuple[float, float]:
+        return min(lap.ratio for lap in self.laps), max(lap.ratio for lap in self.laps)
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-14b
 def check_race(recipe: Recipe,   # should be what both train
@@ -198,7 +199,9 @@ def race(recipe: Recipe,           # what both train; its `net` is one that the 
         for order in job, turn:  # the first turn warms up
             for runner in runners:
                 runner.ask(order)
-        turns = [[runner.ask(turn) for runner in runners[::way]][::way] for way in ((1, -1) * rounds)[:rounds]]  # who begins, changes
+        turns = [
+            [runner.ask(turn) for runner in runners[::way]][::way] for way in ((1, -1) * rounds)[:rounds]
+        ]  # who begins, changes
     finally:
         for runner in runners:
             runner.close()
@@ -239,16 +242,26 @@ def standings(recipe: Recipe,     # that was raced
     "A race, its cost on paper, and the shares of the peak, as text."
     must_be(Race, found=found)
     if not isinstance(limit, Real) or not 0 <= limit < 1e12 or not found.laps:
-        raise ValueError(f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit of at least 0 and a round are needed.")
+        raise ValueError(
+            f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit of at least 0 and a round are needed."
+        )
     limit = limit or peak(DTYPES[found.precision], found.device)
     c, (least, most) = cost(recipe), found.spread
     lines = [f"| {recipe.name} | images/s | least to most | share of the peak |", "|---|---|---|---|"]
     for name in Lap._fields:
         rates = [getattr(lap, name) for lap in found.laps]
-        lines.append(f"| {name} | {median(rates):,.1f} | {min(rates):,.1f} to {max(rates):,.1f} | {c.flops * median(rates) / 1e9 / limit:.1%} |")
-    crowd = [f"other programs kept {found.busy:.1f} cores busy at the start: race again on a quiet machine"] if found.busy > 0.5 else []
-    return "\n".join([*lines, *crowd, f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in {len(found.laps)} rounds); MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}",
+        share = c.flops * median(rates) / 1e9 / limit
+        lines.append(f"| {name} | {median(rates):,.1f} | {min(rates):,.1f} to {max(rates):,.1f} | {share:.1%} |")
+    if found.busy > 0.5:
+        lines.append(f"other programs kept {found.busy:.1f} cores busy at the start: race again on a quiet machine")
+    mib = memory(recipe, recipe.batch_size, found.precision) / 2**20
+    return "\n".join([
+        *lines,
+        f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in {len(found.laps)} rounds); "
+        f"MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}",
         f"{c.d_macs / 1e6:,.1f} + {c.g_macs / 1e6:,.1f} million multiply-adds an image (D's step + G's), "
-        f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about {memory(recipe, recipe.batch_size, found.precision) / 2**20:,.0f} MiB with its maps",
-        f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, batch {recipe.batch_size}; {found.device}, "
-        f"ours in {found.precision}, the textbook's in fp32; peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}"])
+        f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about {mib:,.0f} MiB with its maps",
+        f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, "
+        f"batch {recipe.batch_size}; {found.device}, ours in {found.precision}, the textbook's in fp32; "
+        f"peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}",
+    ])
