@@ -316,7 +316,7 @@ RECIPES = {r.name: r for r in (
 # %% ../nbs/09_recipes.ipynb #05-39
 ABOUT = {  # recipe: one line
     "digits": "the default: keeps every guideline, mostly readable digits in three minutes on two CPU cores",
-    "dcgan-2015": "the network of the paper's authors, Newmu/dcgan_code, on faces: 5×5 kernels, linear ends, uniform z",
+    "dcgan-2015": "the authors' network, Newmu/dcgan_code, on faces: 5×5 kernels, linear ends, uniform z",
     "mnist28": "R1, gabcastro/DCGAN-MNIST: a guided project on MNIST, its table corrected",
     "mnist28-trainer": "R3, sobhanshukueian/DCGAN: 18,272 weights, pooling and upsampling, batches of 16",
     "mnist64": "R2, nakul-jindal/dcgan-in-pytorch: MNIST at 64×64, labels smoothed on both sides",
