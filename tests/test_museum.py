@@ -1,10 +1,14 @@
 "The museum and the questions: every exhibit can tell broken from mended, every question has its answer, every section link its section."
 import ast
 import re
+import sys
 from itertools import takewhile
 
 import pytest
 from notebooks import ROOT, cells
+
+sys.path.insert(0, str(ROOT / "nbs"))
+from _sync import BESIDE, COLAB, install_cell, is_published, with_links  # noqa: E402
 
 MUSEUM, FAQ = ROOT / "nbs/museum.ipynb", ROOT / "nbs/faq.ipynb"
 PARTS = ["Broken", "Measured", "Mended"]
@@ -35,6 +39,15 @@ def part(source):
 
 EXHIBITS = sections(MUSEUM, 2)
 QUESTIONS = sections(FAQ, 3)
+
+
+def test_both_open_in_colab():
+    assert set(BESIDE) == {MUSEUM.name, FAQ.name}
+    for path in MUSEUM, FAQ:
+        first, second, *_ = cells(path)
+        assert first["source"].startswith("# ") and second["source"] == install_cell(is_published())
+        badges = [COLAB in with_links(text, path.name, published=True) for text in (first["source"], "## A section")]
+        assert badges == [True, False]
 
 
 def test_there_are_enough_in_order():
