@@ -5,6 +5,7 @@ import sys
 from itertools import takewhile
 
 import pytest
+
 from notebooks import ROOT, cells
 
 sys.path.insert(0, str(ROOT / "nbs"))
