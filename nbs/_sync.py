@@ -14,6 +14,7 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 COLAB = "https://colab.research.google.com/github"
+BESIDE = "museum.ipynb", "faq.ipynb"  # run like lessons, but have no number
 
 
 BADGE = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)"
@@ -55,7 +56,7 @@ def with_links(source, name, published=None):
     source = re.sub(r"^(pip install \. .*)(\npip install git\+.*)?$", r"\1", source, flags=re.M)
     if not published:
         return source
-    if re.match(r"# \d\d · ", source):
+    if re.match(r"# \d\d · ", source) or name in BESIDE and source.startswith("# "):
         picture, target = COLAB.replace("github", "assets/colab-badge.svg"), f"{COLAB}/{repo}/blob/{branch}/nbs/{name}"
         source += f"\n\n[![Open in Colab]({picture})]({target})"
     source = re.sub(rf"({re.escape(COLAB)})/[^/\s]+/[^/\s]+/blob/[^/\s]+/", rf"\1/{repo}/blob/{branch}/", source)
