@@ -18,7 +18,7 @@ BESIDE = "museum.ipynb", "faq.ipynb"  # run like lessons, but have no number
 
 
 BADGE = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)"
-IN_COLAB = 'import sys\nif "google.colab" in sys.modules:  # acts on Colab only\n    '
+IN_COLAB = 'import sys\n\nif "google.colab" in sys.modules:  # acts on Colab only\n    '
 FROM_A_CLONE = ("print(\"If `import dcgan` fails: put a clone of the course on this machine, "
                 "then run %pip install PATH_OF_THE_CLONE\")")
 
