@@ -24,7 +24,7 @@ from dcgan.engine.devices import has_bf16, pick_precision
 from dcgan.networks import Generator, latent
 from dcgan.recipes import RECIPES, from_json
 from dcgan.datasets.sources import load
-from dcgan.training import Progress, Trainer, decayed
+from dcgan.training import Live, Progress, Trainer, decayed
 from running import train, trainer as trainer_for
 from torch import nn
 
@@ -664,3 +664,39 @@ def test_images_seen_with_the_last_batch_kept(tiny):
     trainer = train(tiny.replace(images=150, last_batch="keep", epochs=2))
     assert trainer.step == 6 and trainer.images_seen == 300
     assert train(tiny.replace(images=150, epochs=2)).images_seen == 256
+
+
+class Shown(list):
+    "What a notebook was given to show: the first picture, then what replaced it."
+    def display(self, picture, display_id):
+        assert display_id is True
+        self.append(picture)
+        return self
+
+    def update(self, picture): self.append(picture)
+
+
+def test_a_live_picture_is_one_output_that_is_replaced(tiny, monkeypatch):
+    import IPython.display
+    shown = Shown()
+    monkeypatch.setattr(IPython.display, "display", shown.display)
+    images = load("digits", images=tiny.images).images
+    trainer = Trainer(tiny, images, callbacks=[Live(every=6, n=5)]).train()
+    titles = [picture.axes[0].get_title() for picture in shown]
+    assert titles == ["step 0", "step 6", "step 12", "step 16"]
+    points = [len(picture.axes[1].lines[0].get_xdata()) for picture in shown]
+    assert points[0] == 0 and points == sorted(points) and points[-1] == len(trainer.history.rows)
+    unwatched = Trainer(tiny, images).train()
+    for a, b in zip(trainer.best_G.parameters(), unwatched.best_G.parameters(), strict=True):
+        assert torch.equal(a, b), "looking changes nothing"
+
+
+def test_a_live_picture_outside_a_notebook_is_shown_once_at_most(tiny, capsys):
+    Trainer(tiny.replace(epochs=1), load("digits", images=tiny.images).images, callbacks=[Live()]).train()
+    assert capsys.readouterr().out.count("Picture") <= 1
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": 1.5}, {"n": 0}])
+def test_a_live_picture_refuses(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*; it must be a whole number from 1"):
+        Live(**wrong)
