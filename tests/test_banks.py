@@ -18,7 +18,7 @@ from notebooks import ROOT
 from PIL import Image
 
 from dcgan.datasets import files as banks
-from dcgan.datasets.files import Job, build, cached, decoded, fault, fingerprint, finished, from_files, gigabytes
+from dcgan.datasets.files import Job, cached, decoded, fingerprint, from_files, kept
 from dcgan.data import Batches, check_images
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
@@ -173,7 +173,7 @@ def test_interrupted_and_started_again(tmp_path, stop):
         if i == stop: raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         cached(tmp_path, "numbers", 1, lambda: numbers(5000, fail))
-    assert not list(tmp_path.glob("numbers-*/bank.json"))
+    assert not list(tmp_path.glob("numbers-*[!t]/log.jsonl"))
     job = numbers(5000)
     images, _ = cached(tmp_path, "numbers", 1, lambda: job)
     assert torch.equal(images[:, 0, 0, 0], expected(5000)) and job.read.asked[0][0] == stop
@@ -184,7 +184,7 @@ def test_whatever_an_interruption_left(tmp_path, harm):
     part = tmp_path/"p"
     def fail(i):
         if i == 3072: raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): build(part, numbers(5000, fail))
+    with pytest.raises(KeyboardInterrupt): banks._fill(part, numbers(5000, fail))
     data, log = part/"images.u8", part/"log.jsonl"
     if harm == "torn log": log.write_text(log.read_text()[:-9])
     if harm == "torn data": data.write_bytes(data.read_bytes()[:-9])
@@ -193,12 +193,11 @@ def test_whatever_an_interruption_left(tmp_path, harm):
     if harm == "no data": data.unlink()
     if harm == "no log": log.unlink()
     if harm == "foreign log": log.write_text("[]\nhello")
-    sound = len(finished(part, 16))
-    assert sound == {"torn log": 2, "torn data": 2, "long data": 3}.get(harm, 0)
+    sound = {"torn log": 2, "torn data": 2, "long data": 3}.get(harm, 0)
     job = numbers(5000)
-    log = build(part, job)
-    assert job.read.asked[0][0] == sound*1024 and sum(e["kept"] for e in log) == 5000
-    assert torch.equal(torch.frombuffer(bytearray(data.read_bytes()), dtype=torch.uint8)[::16], expected(5000))
+    banks._fill(part, job)
+    assert job.read.asked[0][0] == sound*1024
+    assert torch.equal(banks._mapped(part)[0][:, 0, 0, 0], expected(5000))
 
 
 KILLED = """
@@ -206,7 +205,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from dcgan.datasets import files as banks
-banks.CHUNK = 16
+banks._CHUNK = 16
 def read(i, j):
     time.sleep(.002)
     return [np.full((1, 4, 4), k % 251, np.uint8) for k in range(i, j)]
@@ -228,7 +227,7 @@ def test_killed_at_any_moment(tmp_path):
         time.sleep(chance.uniform(.02, .15))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        if log and log[0].exists(): seen.append(len(finished(log[0].parent, 16)))
+        if log and log[0].exists(): seen.append(len(banks._sound(log[0].parent)))
     assert seen == sorted(seen), "an interruption has cost finished work"
     assert "made" in start(tmp_path).communicate()[0]
     images, _ = cached(tmp_path, "numbers", 1, None)
@@ -246,27 +245,27 @@ def test_a_second_thread_waits_and_says_so(tmp_path, capsys):
     def slow(i): time.sleep(.3)
     with ThreadPoolExecutor() as pool:
         got = list(pool.map(lambda _: cached(tmp_path, "numbers", 1, lambda: numbers(2000, slow))[0], range(2)))
-    assert torch.equal(*got) and "another process is making the same bank" in capsys.readouterr().out
+    assert torch.equal(*got) and "another process is making the same" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("harm", ["flipped", "cut", "longer", "no images", "no json", "torn json", "foreign json", "empty"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "longer", "no images", "no log", "torn log", "foreign log", "empty"])
 def test_a_damaged_cache_is_made_anew_and_it_is_said(tmp_path, harm, capsys):
     cached(tmp_path, "numbers", 1, lambda: numbers(5000))
     folder, = tmp_path.glob("numbers-*[!k]")
-    data, info = folder/"images.u8", folder/"bank.json"
+    data, info = folder/"images.u8", folder/"log.jsonl"
     if harm == "flipped":
         with open(data, "r+b") as f: f.seek(70_001), f.write(b"\xff")
     if harm == "cut": os.truncate(data, 70_000)
     if harm == "longer": data.write_bytes(data.read_bytes() + b"x")
     if harm == "no images": data.unlink()
-    if harm == "no json": info.unlink()
-    if harm == "torn json": info.write_text(info.read_text()[:50])
-    if harm == "foreign json": info.write_text(json.dumps([1, 2]))
+    if harm == "no log": info.unlink()
+    if harm == "torn log": info.write_text(info.read_text()[:50])
+    if harm == "foreign log": info.write_text(json.dumps([1, 2]))
     if harm == "empty": data.unlink(), info.unlink()
-    assert fault(folder)
+    assert banks._mapped(folder) is None
     capsys.readouterr()
     images, _ = cached(tmp_path, "numbers", 1, lambda: numbers(5000))
-    assert torch.equal(images[:, 0, 0, 0], expected(5000)) and not fault(folder)
+    assert torch.equal(images[:, 0, 0, 0], expected(5000)) and banks._mapped(folder)
     assert "is damaged" in capsys.readouterr().out
 
 
@@ -314,7 +313,7 @@ def test_a_mapped_bank_is_no_anonymous_memory(tmp_path):
 
 
 def test_sizes_are_said_in_units_of_a_person():
-    assert [gigabytes(n) for n in (80_000, 3_700_000, 2_490_000_000)] == ["80 kB", "3.7 MB", "2.5 GB"]
+    assert [banks._gigabytes(n) for n in (80_000, 3_700_000, 2_490_000_000)] == ["80 kB", "3.7 MB", "2.5 GB"]
 
 
 @pytest.mark.parametrize("images", [None, [[1]], torch.zeros(2, 1, 4, 4), torch.zeros(2, 2, 4, 4).byte(), torch.zeros(4, 4).byte(),

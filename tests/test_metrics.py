@@ -1,14 +1,12 @@
 "Metrics against known values, what bad input gets, and that measuring changes nothing else."
-import json
 import math
 import sys
 
 import pytest
 import torch
 from dcgan.data import to_x
-from dcgan.evaluation.judge import Judge, judge_layers
 from dcgan.evaluation.metrics import (Look, bootstrap, copies, coverage, digit_fid, digit_judge, diversity, enough, fitted, frechet, inception_fid,
-                           judge_report, kernel_distance, look, nearest, precision_recall, remake)
+                           judge_report, kernel_distance, look, nearest, precision_recall)
 from dcgan.networks import Generator, generator_for
 from dcgan.recipes import RECIPES
 from dcgan.datasets.sources import load
@@ -198,14 +196,3 @@ def test_inception_fid_is_one_sentence_where_it_can_not_be(monkeypatch, tmp_path
     with pytest.raises(FileNotFoundError, match="the package torch-fidelity and the file weights-inception") as e:
         inception_fid(torch.zeros(10, 1, 28, 28), torch.zeros(10, 1, 28, 28))
     assert "\n" not in str(e.value)
-
-
-def test_remake_writes_judge_and_report(tmp_path, monkeypatch):
-    "With little training, on a tenth of the judge: the same function as `make judge`."
-    import dcgan.evaluation.metrics as metrics
-    small = metrics.train_judge
-    monkeypatch.setattr(metrics, "train_judge", lambda images, labels, epochs: small(images[::2], labels[::2], epochs, width=4))
-    report = remake(tmp_path / "new", epochs=1)
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["config.json", "model.safetensors", "report.json"]
-    assert set(json.loads((tmp_path / "new/report.json").read_text())) == set(judge_report()) == set(report)
-    assert Judge.from_pretrained(tmp_path / "new").table.params == Judge(judge_layers((1, 28, 28), 4), (1, 28, 28), [10]).table.params

@@ -1,5 +1,11 @@
 "Sources: true file formats in small, through torchvision's own classes; only their checksum tables are patched."
+import errno
+import shutil
+import sys
 import tarfile
+import types
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,7 +99,7 @@ def test_svhn_is_read_once_and_resized(tmp_path, svhn, monkeypatch, capsys):
     bank = load(**wish)
     assert bank.images.shape == (1100, 1, 16, 16) and len(bank.labels) == 1100
     assert bank.note == "1,100 of 1,500 images; resized from 32×32 to 16×16; RGB to grey"
-    monkeypatch.setattr(sources, "from_array", None)                 # would fail if it were called again
+    monkeypatch.setattr(sources, "_from_array", None)                 # would fail if it were called again
     again = load(**wish)
     assert torch.equal(again.images, bank.images) and again.note == bank.note
     assert capsys.readouterr().out.count("images go into") == 1
@@ -184,7 +190,77 @@ def test_celeba_absent(tmp_path):
 def test_celeba_quota_page(tmp_path, celeba):
     (celeba/"img_align_celeba").rename(celeba/"elsewhere")
     (celeba/"img_align_celeba.zip").write_text("<html>Sorry, you can't download this file at this time</html>")
-    with pytest.raises(ValueError, match="img_align_celeba.zip is no zip file but a web page"): load("celeba", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match="img_align_celeba.zip is wrong .it is a web page.*put celeba/img_align_celeba.zip there"):
+        load("celeba", data_dir=tmp_path)
+    assert (celeba/"img_align_celeba.zip").read_text().startswith("<html>"), "left as it is"
+
+
+@pytest.mark.parametrize("harm", ["cut", "one byte", "bomb"])
+def test_only_celeba_s_own_archive_is_unpacked(tmp_path, celeba, monkeypatch, harm):
+    "Another checksum: half a download, a damaged file, or one made to fill the disk."
+    (celeba/"img_align_celeba").rename(celeba/"elsewhere")
+    archive = celeba/"img_align_celeba.zip"
+    data = bytearray((tmp_path/"img_align_celeba.zip").read_bytes())
+    data[len(data)//2] ^= 0xff
+    archive.write_bytes(data[:-30] if harm == "cut" else data)
+    if harm == "bomb":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb: bomb.writestr("img_align_celeba/000001.jpg", bytes(10**7))
+    before = sorted(celeba.iterdir())
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(FileNotFoundError, match="the checksum of celeba/img_align_celeba.zip is wrong: put"): load("celeba", data_dir=tmp_path)
+    assert sorted(celeba.iterdir()) == before
+
+
+def zipped(tmp_path, celeba):
+    "CelebA's archive in its place, not yet unpacked."
+    (celeba/"img_align_celeba").rename(tmp_path/"elsewhere")
+    (tmp_path/"img_align_celeba.zip").rename(celeba/"img_align_celeba.zip")
+    return sorted(celeba.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only file system")])
+def test_celeba_where_there_is_no_room_to_unpack(tmp_path, celeba, monkeypatch, error):
+    before = zipped(tmp_path, celeba)
+    def full(self, path):
+        Path(path, "img_align_celeba").mkdir(), Path(path, "img_align_celeba", "000001.jpg").write_text("half")
+        raise error
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(OSError, match=f"celeba can't be written .{error.strerror}.: choose another folder by data_dir"):
+        load("celeba", data_dir=tmp_path)
+    assert sorted(celeba.iterdir()) == before, "nothing is left of it"
+
+
+def test_another_process_unpacks_celeba_faster(tmp_path, celeba, monkeypatch):
+    zipped(tmp_path, celeba)
+    extract = zipfile.ZipFile.extractall
+    def slow(self, path):
+        shutil.copytree(tmp_path/"elsewhere", celeba/"img_align_celeba")
+        extract(self, path)
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", slow)
+    assert len(load("celeba", data_dir=tmp_path).images) == 8 and not [p for p in celeba.iterdir() if p.name.startswith(".")]
+
+
+def test_celeba_without_gdown_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    with pytest.raises(FileNotFoundError, match="'gdown' is required; pip install gdown, then try again.: put celeba/img_align_celeba.zip"):
+        load("celeba", data_dir=tmp_path)
+
+
+def test_celeba_through_gdown(tmp_path, celeba, monkeypatch):
+    "What is there is not fetched again; a server's own kind of error is a sentence, and leaves no trace."
+    zipped(tmp_path, celeba)
+    content = {(celeba/name).name: (celeba/name).read_bytes() for name in ("list_attr_celeba.txt", "img_align_celeba.zip")}
+    for name in content: (celeba/name).unlink()
+    before, ids = sorted(celeba.iterdir()), {i: name for i, _, name in datasets.CelebA.file_list}
+    class Refusal(Exception): pass
+    def refuse(id, output, **_): raise Refusal("Failed to retrieve file url:\n\n\tToo many users have viewed this file. Try again later.")
+    def fetch(id, output, **_): Path(output).write_bytes(content[ids[id]])
+    gdown = types.SimpleNamespace(download=refuse)
+    monkeypatch.setitem(sys.modules, "gdown", gdown)
+    with pytest.raises(FileNotFoundError, match="could not be downloaded .Too many users have viewed this file.: put celeba/img_align"): load("celeba", data_dir=tmp_path)
+    assert sorted(celeba.iterdir()) == before
+    gdown.download = fetch
+    assert len(load("celeba", data_dir=tmp_path).images) == 8
 
 
 def test_celeba_broken_pictures_are_counted(tmp_path, celeba):
@@ -280,7 +356,7 @@ def test_stand_ins(name, shape):
 
 
 @pytest.mark.parametrize("wish, says", [(dict(name="mnits"), "did you mean 'mnist'"), (dict(name="Digits"), "did you mean 'digits'"),
-                                        (dict(name="?"), "there are digits, mnist"), (dict(name=""), "no data set"),
+                                        (dict(name="?"), "there are: digits, mnist"), (dict(name=""), "no data set"),
                                         (dict(split="valid"), "expected 'train' or 'test'"), (dict(split="extra"), "expected 'train'"),
                                         (dict(channels=2), "1 \\(grey\\), 3 \\(RGB\\)"), (dict(image_size=0), "whole number from 1"),
                                         (dict(image_size=2.5), "whole number"), (dict(images=-1), "whole number"),
