@@ -18,7 +18,7 @@ from notebooks import ROOT
 from PIL import Image
 
 from dcgan.datasets import files as banks
-from dcgan.datasets.files import Job, cached, decoded, fingerprint, from_files, kept
+from dcgan.datasets.files import Job, cached, decoded, fingerprint, from_files
 from dcgan.data import Batches, check_images
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))

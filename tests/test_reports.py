@@ -9,7 +9,7 @@ from dcgan.data import order, to_x
 from dcgan.evaluation.judge import digit_judge, judge_for
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
-from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
+from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, _pixels, _rounded, evaluate, in_words, page, reference_for
 from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from running import train
@@ -95,11 +95,11 @@ def test_one_seed_has_no_spread(few):
 
 
 def test_rounded_is_plain():
-    assert rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
+    assert _rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
 
 
 def test_pixels_of_large_images_are_fewer():
-    assert pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
+    assert _pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and _pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
 
 
 def test_references_of_digits():
