@@ -7,10 +7,12 @@ __all__ = ['RULES', 'Op', 'watch', 'Trace', 'trace', 'Finding', 'judge', 'stride
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-03
 import re
+from collections.abc import Iterator
 from html import escape
 from numbers import Integral
 from textwrap import fill
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -31,7 +33,8 @@ class Op(NamedTuple):
 
 def _kind(name, shape, weight, n):
     "A matrix product with a row for each of `n` images is fully connected; with a row for each pixel, a 1×1 convolution."
-    if weight is None or not re.search("convolution|^(addmm|mm|bmm|baddbmm|addmv|mv|linear|matmul)$", name): return ""
+    if weight is None or not re.search("convolution|^(addmm|mm|bmm|baddbmm|addmv|mv|linear|matmul)$", name):
+        return ""
     return "linear" if "convolution" not in name and shape.numel() == n * shape[-1] else "conv"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-09
@@ -39,14 +42,22 @@ class _Recorder(TorchDispatchMode):
     "Notes every operation that depends on the batch `x`; the result of number `boost` is scaled up to 10,000."
     def __init__(self, x, boost):
         super().__init__()
-        self.n, self.boost, self.ops, self.stack, self.made, self.last = len(x), boost, [], [""], {id(x): (-1, x)}, "the input"
+        self.n, self.boost, self.ops, self.stack, self.made, self.last = (
+            len(x),
+            boost,
+            [],
+            [""],
+            {id(x): (-1, x)},
+            "the input",
+        )
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         flows, rest = ([t for t in given if (id(t) in self.made) == flow] for flow in (True, False))
         out = func(*args, **(kwargs or {}))
         results = [t for t in tree_leaves(out) if isinstance(t, Tensor)] if flows else []
         if results:
-            if self.boost == len(self.ops): results[0].div_(results[0].abs().max().clamp(1e-30)).mul_(1e4)
+            if self.boost == len(self.ops):
+                results[0].div_(results[0].abs().max().clamp(1e-30)).mul_(1e4)
             name, reads = func._schema.name.split("::")[1].rstrip("_"), {self.made[id(t)][0] for t in flows}
             args = dict(zip((a.name for a in func._schema.arguments), args)) | (kwargs or {})
             weight, shape = max(rest, key=Tensor.numel, default=None), flows[0].shape
@@ -54,7 +65,18 @@ class _Recorder(TorchDispatchMode):
             where = self.stack[-1] or (f"{kind} number {1 + sum(bool(op.kind) for op in self.ops)}" if kind else "")
             self.made |= {id(t): (len(self.ops), t) for t in results}  # `t` stays alive, so that its id stays its own
             self.last = where or self.last
-            self.ops.append(Op(name, kind, where or f"{name} after {self.last}", args, reads, shape, results[0].clone(), weight))
+            self.ops.append(
+                Op(
+                    name,
+                    kind,
+                    where or f"{name} after {self.last}",
+                    args,
+                    reads,
+                    shape,
+                    results[0].clone(),
+                    weight,
+                )
+            )
         return out
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-11
@@ -73,14 +95,20 @@ def watch(net: nn.Module,            # any network
     def leave(*_): recorder.stack.pop()
     try:
         for name, m in net.named_modules():
-            hooks += [m.register_forward_pre_hook(lambda m, _, name=name: recorder.stack.append("" if any(m.children()) else name)),
-                      m.register_forward_hook(leave, always_call=True)]
+            hooks += [
+                m.register_forward_pre_hook(
+                    lambda m, _, name=name: recorder.stack.append("" if any(m.children()) else name)
+                ),
+                m.register_forward_hook(leave, always_call=True),
+            ]
         net.train()
         with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.no_grad(), recorder:
             return functional_call(net, {name: b.clone() for name, b in net.named_buffers()}, (x,)), recorder.ops
     finally:
-        for hook in hooks: hook.remove()
-        for m, mode in modes.items(): m.training = mode
+        for hook in hooks:
+            hook.remove()
+        for m, mode in modes.items():
+            m.training = mode
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-15
 class Trace(NamedTuple):
@@ -96,8 +124,11 @@ class Trace(NamedTuple):
         "What layer `i` leads to: the operations before the next layers, and those layers' numbers."
         reach, between, layers = {i}, [], []
         for j, op in enumerate(self.ops):
-            if reach & op.reads and op.kind: layers.append(j)
-            elif reach & op.reads: between.append(op); reach.add(j)
+            if reach & op.reads and op.kind:
+                layers.append(j)
+            elif reach & op.reads:
+                between.append(op)
+                reach.add(j)
         return between, layers
     def layers(self) -> tuple[list[int], list[int], list[int]]:
         "Numbers of the first layers, of all, and of the last."
@@ -109,12 +140,16 @@ def _guesses(net):
     "Inputs that the first weights suggest: images of the usual sides, then latent vectors."
     _check_net(net)
     w = next((p for p in net.parameters() if p.ndim > 1), torch.empty(()))
-    return [(w.shape[1], side, side) for side in (28, 32, 64, 96, 128) if w.ndim == 4] + [shape for z in w.shape[:2] for shape in ((z,), (z, 1, 1))]
+    return [(w.shape[1], side, side) for side in (28, 32, 64, 96, 128) if w.ndim == 4] + [
+        shape for z in w.shape[:2] for shape in ((z,), (z, 1, 1))
+    ]
 
 def _batch(net, shape):
     "Eight images in [-1, 1], or eight normal latent vectors; the global random state is left alone."
     if not isinstance(shape, (tuple, list)) or not shape or not all(isinstance(n, Integral) and n > 0 for n in shape):
-        raise ValueError(f"input_shape={str(shape)[:30]!r}: expected the shape of one input, such as (100,) or (1, 28, 28)")
+        raise ValueError(
+            f"input_shape={str(shape)[:30]!r}: expected the shape of one input, such as (100,) or (1, 28, 28)"
+        )
     x = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     return (x.clamp(-1, 1) if x[0, 0].numel() > 1 else x).to(next(net.parameters(), x))
 
@@ -127,14 +162,24 @@ def trace(net: nn.Module,              # the network
     given, told = more.get("made") if shape is None else shape, ""
     for s in ([] if given is None else [given]) + _guesses(net) * (shape is None):
         x = _batch(net, s)
-        try: y, ops = watch(net, x)
-        except Exception as e: y, told = None, told or (str(e).splitlines() or [type(e).__name__])[0]  # it may raise anything
+        try:
+            y, ops = watch(net, x)
+        except Exception as e:
+            y, told = None, told or (str(e).splitlines() or [type(e).__name__])[0]  # it may raise anything
         whole = isinstance(y, Tensor) and y.ndim > 0 and len(y) == len(x)
-        makes = "D" if whole and y.numel() == len(x) else "G" if whole and y.shape[3:] > (1,) and x[0, 0].numel() == 1 else None
+        makes = (
+            "D"
+            if whole and y.numel() == len(x)
+            else "G"
+            if whole and y.shape[3:] > (1,) and x[0, 0].numel() == 1
+            else None
+        )
         if makes and role in (None, makes) or whole and role and not makes and s == given:
             return Trace(net, role or makes, x, y, ops, **more)
         told = told or f"{tuple(x.shape)} becomes {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}"
-    raise ValueError(f"{type(net).__name__} does not work as {role or 'G or D'} ({told}): give input_shape, such as (100,) or (1, 28, 28), or role")
+    raise ValueError(
+        f"{type(net).__name__} does not work as {role or 'G or D'} ({told}): give input_shape, such as (100,) or (1, 28, 28), or role"
+    )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-20
 class Finding(NamedTuple):
@@ -148,17 +193,26 @@ def judge(rule,      # a function that yields (verdict, layer, why)
           t: Trace) -> Finding | None:  # a run
     "The weightiest verdict, with its places and reasons; None if the rule says nothing on such a network."
     if not callable(rule) or not isinstance(t, Trace):
-        raise ValueError(f"judge takes a rule, such as image_size, and a run, such as trace(net), got {type(rule).__name__} and {type(t).__name__}")
+        raise ValueError(
+            f"judge takes a rule, such as image_size, and a run, such as trace(net), got {type(rule).__name__} and {type(t).__name__}"
+        )
     found = list(rule(t)) if any(op.kind for op in t.ops) else [("not told", "", "no layer with weights was seen")]
     worst = next((v for v in ("broken", "not told", "kept") if v in [verdict for verdict, *_ in found]), None)
     wheres, whys = (dict.fromkeys(f[i] for f in found if f[0] == worst and f[i]) for i in (1, 2))
-    return Finding(rule.__name__.replace("_", " "), worst, f"{t.role} {', '.join(wheres)}".strip(), "; ".join(whys)) if found else None
+    return (
+        Finding(
+            rule.__name__.replace("_", " "), worst, f"{t.role} {', '.join(wheres)}".strip(), "; ".join(whys)
+        )
+        if found
+        else None
+    )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-26
 def _resizes(t, op):
     "Pooling or interpolation by name, or a mean or maximum over a map that nothing else reads."
     dims = op.args.get("dim")
-    if op.name not in {"mean", "sum", "amax", "max"} or dims is None: return re.search("pool|upsample|grid_sampler", op.name)
+    if op.name not in {"mean", "sum", "amax", "max"} or dims is None:
+        return re.search("pool|upsample|grid_sampler", op.name)
     dims = {d % len(op.shape) for d in ([dims] if isinstance(dims, int) else dims)}
     alone = sum(bool(op.reads & other.reads) for other in t.ops) == 1
     return alone and 0 not in dims and max(dims, default=0) >= min(2, len(op.shape) - 1)
@@ -166,13 +220,15 @@ def _resizes(t, op):
 def strides_not_pooling(t: Trace) -> Iterator[tuple]:  # a run
     "Strided convolutions in D and transposed ones in G change the size, and nothing else does (paper, section 3)."
     for op in t.ops:
-        if _resizes(t, op): yield "broken", op.where, f"{op.name.removesuffix('_with_indices')}: let convolutions change the size"
+        if _resizes(t, op):
+            yield "broken", op.where, f"{op.name.removesuffix('_with_indices')}: let convolutions change the size"
     for i in t.layers()[1]:
         between, following = t.after(i)
         a, b = t.ops[i].y.shape[2:], t.ops[following[0]].shape[2:] if following else t.y.shape[2:]
         if len(a) == len(b) == 2 and a != b and not any("pad" in op.name for op in between):
             yield "not told", t.ops[i].where, f"after it {a[0]} becomes {b[0]} by neither convolution nor pooling"
-    yield "kept", "", " → ".join(dict.fromkeys(str(y.shape[-1]) for y in (t.x, *(t.ops[i].y for i in t.layers()[1])) if y.ndim == 4))
+    maps = [y for y in (t.x, *(t.ops[i].y for i in t.layers()[1])) if y.ndim == 4]
+    yield "kept", "", " → ".join(dict.fromkeys(str(y.shape[-1]) for y in maps))
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-31
 def no_hidden_linear(t: Trace) -> Iterator[tuple]:  # a run
@@ -184,7 +240,8 @@ def no_hidden_linear(t: Trace) -> Iterator[tuple]:  # a run
             yield "kept", op.where, f"the final {sizes} is not hidden: on a 1×1 map it is a 1×1 convolution"
         elif t.role == "G" and i in first and i not in last:
             yield "kept", op.where, f"the first {sizes} only projects z, as in the paper"
-        else: yield "broken", op.where, f"fully connected {sizes}: use convolutions"
+        else:
+            yield "broken", op.where, f"fully connected {sizes}: use convolutions"
     yield "kept", "", "no hidden one"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-42
@@ -193,31 +250,53 @@ def _norms(t, i):
     y, found = t.ops[i].y if i >= 0 else t.x, {}
     for op in t.after(i)[0]:
         if known := re.search("(batch|layer|group|rms)_norm", op.name):
-            found[op.where] = "InstanceNorm" if known[1] == "batch" and op.shape[0] != len(t.x) else known[1].title() + "Norm"
+            found[op.where] = (
+                "InstanceNorm"
+                if known[1] == "batch" and op.shape[0] != len(t.x)
+                else known[1].title() + "Norm"
+            )
         elif not found and op.y.numel() == y.numel() and op.y.ndim == 4 and op.y.is_floating_point() and not y.is_meta:
             for name, dims in ("InstanceNorm", (2, 3)), ("LayerNorm", (1, 2, 3)), ("BatchNorm", (0, 2, 3)):
                 std, mean = torch.std_mean(op.y.float(), dims, correction=0)
-                if mean.abs().max() < 1e-4 and std.min() > 0.5 and std.max() < 1.1: found[op.where] = name; break
+                if mean.abs().max() < 1e-4 and std.min() > 0.5 and std.max() < 1.1:
+                    found[op.where] = name
+                    break
     return found
 
 def batchnorm_but_at_the_edges(t: Trace) -> Iterator[tuple]:  # a run
     "BatchNorm after every layer but the last; none on D's input layer and none on G's output layer (paper, section 3)."
     first, every, last = t.layers()
     edge, name = ([-1, *first], "D's input") if t.role == "D" else (last, "G's output")
-    for where, norm in [pair for i in edge for pair in _norms(t, i).items()]: yield "broken", where, f"{norm} on {name} layer: take it out"
-    yield from [("broken", op.where, f"eps is {op.args['eps']:g}, not 1e-5") for op in t.ops if "batch_norm" in op.name and op.args["eps"] > 0.01]
+    for where, norm in [pair for i in edge for pair in _norms(t, i).items()]:
+        yield "broken", where, f"{norm} on {name} layer: take it out"
+    yield from [
+        ("broken", op.where, f"eps is {op.args['eps']:g}, not 1e-5")
+        for op in t.ops
+        if "batch_norm" in op.name and op.args["eps"] > 0.01
+    ]
     for i in [i for i in every if i not in last + edge]:
         found, where = set(_norms(t, i).values()), t.ops[i].where
-        odd = [op.where for op in t.after(i)[0] if re.search("sqrt|var|std|norm|pow", op.name) or op.name in ("mul", "div") and op.weight is not None]
-        if odd and not found: yield "not told", where, f"{odd[0]} may normalise, but not over this batch"
-        elif "BatchNorm" not in found: yield "broken", where, f"no BatchNorm after it{', but ' if found else ''}{', '.join(found)}"
+        odd = [
+            op.where
+            for op in t.after(i)[0]
+            if re.search("sqrt|var|std|norm|pow", op.name)
+            or op.name in ("mul", "div")
+            and op.weight is not None
+        ]
+        if odd and not found:
+            yield "not told", where, f"{odd[0]} may normalise, but not over this batch"
+        elif "BatchNorm" not in found:
+            yield "broken", where, f"no BatchNorm after it{', but ' if found else ''}{', '.join(found)}"
     yield "kept", "", f"after every layer but {'the first and ' if t.role == 'D' else ''}the last"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-47
 def _activations(t, i):
     "Name, slope and place of the activations after layer `i`."
-    return [(op.name.strip("_").removesuffix("_kernel"), op.args.get("negative_slope", 0.01), op.where) for op in t.after(i)[0]
-            if re.search("relu|elu|tanh|sigmoid|silu|mish|softplus|softmax|hardswish", op.name)]
+    return [
+        (op.name.strip("_").removesuffix("_kernel"), op.args.get("negative_slope", 0.01), op.where)
+        for op in t.after(i)[0]
+        if re.search("relu|elu|tanh|sigmoid|silu|mish|softplus|softmax|hardswish", op.name)
+    ]
 
 def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
     "ReLU after every inner layer of G; LeakyReLU with slope 0.2 after D's (paper, sections 3 and 4)."
@@ -225,36 +304,64 @@ def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
     for i in [i for i in t.layers()[1] if t.after(i)[1]]:
         found = _activations(t, i)
         odd = [op.where for op in t.after(i)[0] if re.search("where|max|min|clamp|abs|exp|gt|lt|sin|pow", op.name)]
-        if not found: yield ("not told", odd[-1], "an activation made by hand") if odd else ("broken", t.ops[i].where, f"no {wish} after it")
+        if not found:
+            yield (
+                ("not told", odd[-1], "an activation made by hand")
+                if odd
+                else ("broken", t.ops[i].where, f"no {wish} after it")
+            )
         for name, slope, where in found:
-            if name != wish: yield "broken", where, f"{name} where {wish} belongs"
-            elif t.role == "D" and not 0.1 <= slope <= 0.3: yield "broken", where, f"slope {slope:.2g}, not 0.2 (PyTorch's default is 0.01)"
-            else: yield "kept", "", f"{name}{f', slope {slope:.2g}' if t.role == 'D' else ''}"
+            if name != wish:
+                yield "broken", where, f"{name} where {wish} belongs"
+            elif t.role == "D" and not 0.1 <= slope <= 0.3:
+                yield "broken", where, f"slope {slope:.2g}, not 0.2 (PyTorch's default is 0.01)"
+            else:
+                yield "kept", "", f"{name}{f', slope {slope:.2g}' if t.role == 'D' else ''}"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-52
 def _end(t):
     "Names and places of G's or D's last activations; its lowest and highest output if its last layer gave up to 10,000."
     acts, y = [a for i in t.layers()[2] for a in _activations(t, i)], watch(t.net, t.x, boost=t.layers()[2][-1])[0]
-    return [name for name, *_ in acts], ", ".join(place for *_, place in acts), *((0., 0.) if y.is_meta else (y.min().item(), y.max().item()))
+    return (
+        [name for name, *_ in acts],
+        ", ".join(place for *_, place in acts),
+        *((0.0, 0.0) if y.is_meta else (y.min().item(), y.max().item())),
+    )
 
 def tanh_last_and_output_range(t: Trace) -> Iterator[tuple]:  # a run
     "G ends in tanh (paper, section 3), so that its output can fill [-1, 1] and can't leave it."
-    if t.role == "D": return
+    if t.role == "D":
+        return
     names, where, low, high = _end(t)
     good = names == ["tanh"] and -1.001 < low < -0.9 and 0.9 < high < 1.001
     seen = f"ends in {' and '.join(names) or 'no activation'}, reaches {low:.2g} to {high:.2g}"
-    yield "kept" if good else "broken" if low < high else "not told", where or t.ops[t.layers()[2][-1]].where, seen + ": end in tanh" * (not good)
+    yield (
+        "kept" if good else "broken" if low < high else "not told",
+        where or t.ops[t.layers()[2][-1]].where,
+        seen + ": end in tanh" * (not good),
+    )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-57
 def no_sigmoid_twice(t: Trace) -> Iterator[tuple]:  # a run
     "One sigmoid between D's last layer and the loss: in D (BCELoss) or in the loss (ours)."
-    if t.role == "G": return
+    if t.role == "G":
+        return
     names, where, low, high = _end(t)
     sigmoid = bool(names) or 0 <= low < high <= 1
-    if names not in ([], ["sigmoid"]): yield "broken", where, f"ends in {' and '.join(names)}: end in logits"
-    elif sigmoid and t.takes_logits: yield "broken", where, "sigmoid in D and in the loss: take it out of D"
-    elif not sigmoid and t.takes_logits is False: yield "broken", where, "logits for a loss of probabilities: use BCEWithLogitsLoss"
-    else: yield "kept", where, "a sigmoid: use BCELoss, for losses of logits, as ours are, have their own" if sigmoid else "gives logits"
+    if names not in ([], ["sigmoid"]):
+        yield "broken", where, f"ends in {' and '.join(names)}: end in logits"
+    elif sigmoid and t.takes_logits:
+        yield "broken", where, "sigmoid in D and in the loss: take it out of D"
+    elif not sigmoid and t.takes_logits is False:
+        yield "broken", where, "logits for a loss of probabilities: use BCEWithLogitsLoss"
+    else:
+        yield (
+            "kept",
+            where,
+            "a sigmoid: use BCELoss, for losses of logits, as ours are, have their own"
+            if sigmoid
+            else "gives logits",
+        )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-62
 def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
@@ -263,23 +370,61 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
         return (yield "not told", "", "BatchNorm has seen data: these are no longer the initial weights")
     layers = [(op.where, op.weight.float()) for op in t.ops if op.kind]
     many = [(where, w) for where, w in layers if w.numel() > 99 and not w.is_meta]
-    off = {where: w.std().item() for where, w in many if abs(w.std() / 0.02 - 1) > 0.25 + 2 / w.numel()**0.5 or abs(w.mean()) > w.std() * (0.1 + 4 / w.numel()**0.5)}
-    for where in off: yield "broken", where, f"deviation {' to '.join(dict.fromkeys(f'{end(off.values()):.1g}' for end in (min, max)))}: draw from N(0, 0.02)"
-    norms = [(op.where, op.args["weight"]) for op in t.ops if "batch_norm" in op.name and op.args.get("weight") is not None]
-    yield from [("broken", where, "BatchNorm's weights not around 1") for where, w in norms if not w.is_meta and abs(w.mean() - 1) > 0.1]
-    yield "kept" if many else "not told", "", "deviation near 0.02" if many else "no layer has the hundred weights that it takes to tell"
+    off = {
+        where: w.std().item()
+        for where, w in many
+        if abs(w.std() / 0.02 - 1) > 0.25 + 2 / w.numel() ** 0.5
+        or abs(w.mean()) > w.std() * (0.1 + 4 / w.numel() ** 0.5)
+    }
+    for where in off:
+        yield (
+            "broken",
+            where,
+            f"deviation {' to '.join(dict.fromkeys(f'{end(off.values()):.1g}' for end in (min, max)))}: draw from N(0, 0.02)",
+        )
+    norms = [
+        (op.where, op.args["weight"])
+        for op in t.ops
+        if "batch_norm" in op.name and op.args.get("weight") is not None
+    ]
+    yield from [
+        ("broken", where, "BatchNorm's weights not around 1")
+        for where, w in norms
+        if not w.is_meta and abs(w.mean() - 1) > 0.1
+    ]
+    yield (
+        "kept" if many else "not told",
+        "",
+        "deviation near 0.02" if many else "no layer has the hundred weights that it takes to tell",
+    )
     yield from [("kept", "", f"too few weights to tell in {where}") for where, w in layers if many and w.numel() < 100]
 
 def image_size(t: Trace) -> Iterator[tuple]:  # a run
     "D takes the images that G makes, and gives one number for each."
-    x, y, made = ("×".join(map(str, shape)) or "one number" for shape in (t.x.shape[1:], t.y.shape[1:], t.made or t.x.shape[1:]))
-    if t.role == "G": yield "kept", "", f"makes {y} of {x}"
-    elif made != x: yield "broken", "", f"takes {x}, and G makes {made}"
-    elif t.y.numel() != len(t.x): yield "broken", "", f"gives {y} for an image of {x}, not one number: add a layer"
-    else: yield "kept", "", f"takes {x}, gives one number"
+    x, y, made = (
+        "×".join(map(str, shape)) or "one number"
+        for shape in (t.x.shape[1:], t.y.shape[1:], t.made or t.x.shape[1:])
+    )
+    if t.role == "G":
+        yield "kept", "", f"makes {y} of {x}"
+    elif made != x:
+        yield "broken", "", f"takes {x}, and G makes {made}"
+    elif t.y.numel() != len(t.x):
+        yield "broken", "", f"gives {y} for an image of {x}, not one number: add a layer"
+    else:
+        yield "kept", "", f"takes {x}, gives one number"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-64
-RULES = (strides_not_pooling, no_hidden_linear, batchnorm_but_at_the_edges, activation_inside, tanh_last_and_output_range, no_sigmoid_twice, initial_weights, image_size)
+RULES = (
+    strides_not_pooling,
+    no_hidden_linear,
+    batchnorm_but_at_the_edges,
+    activation_inside,
+    tanh_last_and_output_range,
+    no_sigmoid_twice,
+    initial_weights,
+    image_size,
+)
 
 class Audit(NamedTuple):
     "What `audit` found: prints as text, shows as a table."
@@ -289,10 +434,25 @@ class Audit(NamedTuple):
     @property
     def ok(self) -> bool: return not self.broken
     def __repr__(self):
-        return "\n".join(fill(f"{f.where}: {f.why}", 96, initial_indent=f"{f.verdict:9} {f.rule:27} ", subsequent_indent=" " * 38) for f in self.findings)
+        return "\n".join(
+            fill(
+                f"{f.where}: {f.why}",
+                96,
+                initial_indent=f"{f.verdict:9} {f.rule:27} ",
+                subsequent_indent=" " * 38,
+            )
+            for f in self.findings
+        )
     def _repr_html_(self):
-        row = lambda f, tag="td": "".join(f"<{tag} style='text-align:left{';color:#b22' * ('broken' in f)}'>{escape(s)}</{tag}>" for s in f)
-        return "<table><tr>" + "</tr><tr>".join([row(Finding._fields, "th"), *map(row, self.findings)]) + "</tr></table>"
+        def row(f, tag="td"):
+            style = "text-align:left;color:#b22" if "broken" in f else "text-align:left"
+            return "".join(f"<{tag} style='{style}'>{escape(s)}</{tag}>" for s in f)
+
+        return (
+            "<table><tr>"
+            + "</tr><tr>".join([row(Finding._fields, "th"), *map(row, self.findings)])
+            + "</tr></table>"
+        )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-65
 def audit(nets,                                   # a network, or the pair (G, D)
@@ -302,12 +462,18 @@ def audit(nets,                                   # a network, or the pair (G, D
     "Judge by all rules, without changing anything. TypeError for what is no network, ValueError for an input that doesn't fit."
     pair = tuple(nets) if isinstance(nets, (tuple, list)) else (nets,)
     if len(pair) not in (1, 2) or not all(isinstance(net, nn.Module) for net in pair):
-        raise TypeError(f"audit takes a network (a torch.nn.Module) or a pair (G, D) of them, not {', '.join(type(net).__name__ for net in pair) or nets}")
+        given = ", ".join(type(net).__name__ for net in pair) or nets
+        raise TypeError(f"audit takes a network (a torch.nn.Module) or a pair (G, D) of them, not {given}")
     if not isinstance(loss_takes_logits, bool | None):
-        raise ValueError(f"loss_takes_logits must be True, False, or None where it is not known, got {str(loss_takes_logits)[:30]!r}")
+        raise ValueError(
+            f"loss_takes_logits must be True, False, or None where it is not known, got {str(loss_takes_logits)[:30]!r}"
+        )
     shapes = input_shape if len(pair) == 2 and isinstance(input_shape, (tuple, list)) else (input_shape,) * len(pair)
     if not isinstance(role, str | None) or role not in (None, "G", "D")[:5 - 2 * len(pair)] or len(shapes) != len(pair):
-        raise ValueError(f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or 'D' and its shape, a pair (G, D) two shapes")
+        raise ValueError(
+            f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or 'D' and its shape, a pair (G, D) two shapes"
+        )
     runs = [trace(pair[0], shapes[0], role if len(pair) == 1 else "G", takes_logits=loss_takes_logits)]
-    if len(pair) == 2: runs += [trace(pair[1], shapes[1], "D", made=tuple(runs[0].y.shape[1:]), takes_logits=loss_takes_logits)]
+    if len(pair) == 2:
+        runs += [trace(pair[1], shapes[1], "D", made=tuple(runs[0].y.shape[1:]), takes_logits=loss_takes_logits)]
     return Audit(tuple(f for t in runs for rule in RULES if (f := judge(rule, t))))

@@ -16,13 +16,13 @@ import re
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from math import ceil
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Callable, Iterator
 
 # %% ../nbs/10_checkpoints.ipynb #10-04
 import numpy as np
@@ -31,12 +31,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 # %% ../nbs/10_checkpoints.ipynb #10-04b
-from .values import machine
-from .networks import Discriminator, Generator
-from .plots import animate_curves, curves, home, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .data import order, to_x
-from .training import COLUMNS, STATS, Trainer
+from .networks import Discriminator, Generator
+from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .recipes import Recipe, command, differences, from_json, to_json
+from .training import COLUMNS, STATS, Trainer
+from .values import home, machine
 
 # %% ../nbs/10_checkpoints.ipynb #10-11
 WRAPPERS = "module", "_orig_mod"  # what DataParallel, torch.compile and a moving average put before a weight's name
@@ -91,7 +91,9 @@ def writing(folder: Path, # a run's
     except OSError as e:
         if str(folder) in str(e):
             raise
-        raise OSError(f"{folder} can't be written ({e.strerror or e}); what was saved in it before is as it was.") from e
+        raise OSError(
+            f"{folder} can't be written ({e.strerror or e}); what was saved in it before is as it was."
+        ) from e
 
 # %% ../nbs/10_checkpoints.ipynb #10-21v
 @contextmanager
@@ -125,7 +127,8 @@ def save_checkpoint(state: dict,  # tensors and plain values
             f.write(whole.getbuffer())
             f.flush()
             os.fsync(f.fileno())
-        if path.exists(): os.replace(path, folder / "checkpoint-previous.pt")
+        if path.exists():
+            os.replace(path, folder / "checkpoint-previous.pt")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -154,13 +157,23 @@ def read_checkpoint(path: Path,                   # the file
     if not isinstance(state, dict) or state.get("format") != FORMAT["format"]:
         raise ValueError(f"{path.name} is not a checkpoint of dcgan")
     if state.get("version") != FORMAT["version"]:
-        raise ValueError(f"{path.name} has format version {state.get('version')!r}, this dcgan reads {FORMAT['version']}")
+        raise ValueError(
+            f"{path.name} has format version {state.get('version')!r}, this dcgan reads {FORMAT['version']}"
+        )
     if recipe and (wrong := unfit(state, recipe)):
         raise ValueError(f"{path.name} {wrong}")
     return state
 
 # %% ../nbs/10_checkpoints.ipynb #10-24c
-ENTRIES = {"recipe": dict, "step": int, "rows": list, "elapsed": float, "recent": Tensor, "precision": str, "images": int}
+ENTRIES = {
+    "recipe": dict,
+    "step": int,
+    "rows": list,
+    "elapsed": float,
+    "recent": Tensor,
+    "precision": str,
+    "images": int,
+}
 
 def unfit_weights(weights: dict,   # from a checkpoint
                   net: nn.Module,  # of the same table, on any device
@@ -181,7 +194,9 @@ def unfit_adam(held: dict,      # an optimiser's state, from a checkpoint
     "The first entry of Adam's that does not fit the network's parameters."
     sizes = [p.shape for p in net.parameters()]
     groups, state = held.get("param_groups"), held.get("state")
-    if not isinstance(groups, list) or [isinstance(g, dict) and g.get("params") for g in groups] != [list(range(len(sizes)))]:
+    if not isinstance(groups, list) or [isinstance(g, dict) and g.get("params") for g in groups] != [
+        list(range(len(sizes)))
+    ]:
         return "param_groups, expected one group of all parameters"
     if not isinstance(state, dict) or not set(state) <= set(range(len(sizes))):
         return "state, expected one entry for each parameter"
@@ -217,7 +232,12 @@ def unfit(state: dict,     # a checkpoint of ours
         wrong = unfit_part(state[name], net) if isinstance(state.get(name), dict) else "nothing"
         if wrong:
             return f"holds no whole state: in {name}, {wrong}"
-    if state["step"] < 0 or state["images"] < 1 or unfit_rows(state["rows"]) or state["recent"].shape[1:] != (len(STATS),):
+    if (
+        state["step"] < 0
+        or state["images"] < 1
+        or unfit_rows(state["rows"])
+        or state["recent"].shape[1:] != (len(STATS),)
+    ):
         return "holds no whole state: step, images, rows or recent are not what a run writes"
     return ""
 
@@ -228,7 +248,9 @@ def find_checkpoint(folder: Path,                 # the run folder
     "The newest checkpoint that can be read whole; ValueError where there is none."
     newest, before = folder / "checkpoint.pt", folder / "checkpoint-previous.pt"
     if not newest.exists() and not before.exists():
-        raise ValueError(f"{folder} holds no checkpoint: its run ended before the first one; delete it and start a new run.")
+        raise ValueError(
+            f"{folder} holds no checkpoint: its run ended before the first one; delete it and start a new run."
+        )
     try:
         return read_checkpoint(newest, recipe), ""
     except ValueError as e:
@@ -269,10 +291,14 @@ def check_run(recipe: Recipe,       # asked for
     text = (run_dir / "recipe.json").read_bytes()
     there = from_json(text)
     if changed := differences(there.replace(epochs=recipe.epochs, data=recipe.data), recipe):
-        raise ValueError(f"{run_dir} was started with another recipe ({'; '.join(changed)}); only the epochs may change with resume=True.")
+        raise ValueError(
+            f"{run_dir} was started with another recipe ({'; '.join(changed)}); only the epochs may change with resume=True."
+        )
     then, now = json.loads(text), json.loads(to_json(recipe))
     if any(then.get(k, now[k]) != now[k] for k in ("g_layers", "d_layers")):
-        raise ValueError(f"{run_dir} was started when net {recipe.net!r} had other layers; this version can't go on with it.")
+        raise ValueError(
+            f"{run_dir} was started when net {recipe.net!r} had other layers; this version can't go on with it."
+        )
     return find_checkpoint(run_dir, recipe)
 
 # %% ../nbs/10_checkpoints.ipynb #10-33
@@ -291,7 +317,9 @@ def check_resume(trainer: Trainer, # about to go on
     "ValueError where the images are not those that the checkpoint speaks of, or the run is further than what is asked for."
     n, r = len(trainer.images), trainer.recipe
     if state["images"] != n:
-        raise ValueError(f"The run was trained on {state['images']:,} images, but now there are {n:,}; bring back the same.")
+        raise ValueError(
+            f"The run was trained on {state['images']:,} images, but now there are {n:,}; bring back the same."
+        )
     now = content(trainer.images)
     if state.get("content", now) != now:
         raise ValueError(f"The {n:,} images of {r.data} are other images than those that the run was trained on; "
@@ -312,7 +340,11 @@ def changes(state: dict,  # from a checkpoint, or empty
             now: dict,    # precision, device, processes, threads
            ) -> str:      # a note; "" where all is as it was
     "What is another than when the checkpoint was saved."
-    found = [f"{name}: {state[name]} → {value}" for name, value in now.items() if name in state and state[name] != value]
+    found = [
+        f"{name}: {state[name]} → {value}"
+        for name, value in now.items()
+        if name in state and state[name] != value
+    ]
     return f"Since the checkpoint was saved, {', '.join(found)}: the run goes on, but not bit for bit." if found else ""
 
 # %% ../nbs/10_checkpoints.ipynb #10-36

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -18,28 +19,28 @@ from importlib.util import module_from_spec, spec_from_file_location
 from math import prod
 from pathlib import Path
 from shlex import quote
-from typing import Callable, Iterator, Literal
+from typing import Literal
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-03v
 import torch
 import tyro
 from torch import cuda, nn
 
-from .data import to_x
-from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
 from .audit import audit
-from .evaluation.metrics import inception_fid
-from .networks import Generator, check_memory, counted, find_model
-from .plots import home, picture_format, save_figure, save_grid, write_aside
-from .recipes import ABOUT, RECIPES, Recipe, flag, from_json
-from .evaluation.reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
-from .engine.cost import explained, memory
-from .datasets.sources import Bank, load
-from .engine.speed import race, standings
-from .training import Progress, Trainer
 from .checkpoints import RunFolder, new_run, report, writing
+from .data import to_x
+from .datasets.sources import Bank, load
+from .engine.cost import explained, memory
+from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
 from .engine.processes import alone_among_many, engine_for
-from .values import known
+from .engine.speed import race, standings
+from .evaluation.metrics import inception_fid
+from .evaluation.reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
+from .networks import Generator, find_model
+from .plots import picture_format, save_figure, save_grid, write_aside
+from .recipes import ABOUT, RECIPES, Recipe, flag, from_json
+from .training import Progress, Trainer
+from .values import check_memory, counted, home, known
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
 @dataclass(frozen=True)
@@ -101,11 +102,23 @@ def parse(argv: list[str],  # the flags
          ):                 # an instance of the same class
     "The flags given. ValueError for one that there is not, with the nearest that there is; tyro says the rest and exits with 2."
     with console_width():
-        flags, rest = tyro.cli(type(default), args=argv, default=default, prog=f"dcgan {command}", return_unknown_args=True,
-                               config=(tyro.conf.OmitArgPrefixes,))
+        flags, rest = tyro.cli(
+            type(default),
+            args=argv,
+            default=default,
+            prog=f"dcgan {command}",
+            return_unknown_args=True,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     if rest:
-        names = [f.name for f in fields(default)] + ([f.name for f in fields(Recipe)] if hasattr(default, "recipe") else [])
-        known("flag", rest[0].split("=")[0], ["--" + name.replace("_", "-") for name in names if name not in ("recipe", "name")])
+        names = [f.name for f in fields(default)] + (
+            [f.name for f in fields(Recipe)] if hasattr(default, "recipe") else []
+        )
+        known(
+            "flag",
+            rest[0].split("=")[0],
+            ["--" + name.replace("_", "-") for name in names if name not in ("recipe", "name")],
+        )
     paths = {f.name: getattr(flags, f.name) for f in fields(flags) if isinstance(getattr(flags, f.name), Path)}
     return replace(flags, **{name: home(path) for name, path in paths.items()})
 
@@ -121,7 +134,8 @@ def word(argv: list[str], # the words after the command
     if argv and not argv[0].startswith("-"):
         first = argv.pop(0)
         return str(home(first)) if first.startswith("~") else first
-    if set(argv) & {"-h", "--help"}: return ""
+    if set(argv) & {"-h", "--help"}:
+        return ""
     raise ValueError(f"Say which {what}" + (f": {', '.join(RECIPES)}." if what == "recipe" else ", a folder of runs/."))
 
 def pick(argv: list[str]) -> Recipe:
@@ -140,8 +154,10 @@ def check_size(recipe: Recipe, # about to be run
     needed = memory(recipe, batch, pick_precision(precision, where)) + 4 * 5 * recipe.log_every
     free = free_memory(where)
     if needed > free:
-        raise ValueError(f"This would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free on {where}; "
-                         "use smaller --filters, --image-size, --z-dim, --batch-size or --log-every.")
+        raise ValueError(
+            f"This would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free on {where}; "
+            "use smaller --filters, --image-size, --z-dim, --batch-size or --log-every."
+        )
 
 def check_folder(folder: Path, # in which something will be written or made
                 ) -> None:
@@ -161,8 +177,10 @@ def check_compile(backend: str, # of torch.compile, or "none"
         torch.compile(lambda x: 2 * x + 1, backend=backend)(torch.ones(8, device=pick_device(device)))
     except Exception as e:  # whatever is missing says it in its own way: a compiler, its headers, triton
         reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise ValueError(f"--compile {backend} does not work on this machine ({reason}); "
-                         "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton.") from None
+        raise ValueError(
+            f"--compile {backend} does not work on this machine ({reason}); "
+            "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton."
+        ) from None
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-14bw
 def check_wishes(recipe: Recipe,    # about to be trained
@@ -181,10 +199,12 @@ def train(argv: list[str]) -> int:
     recipe = pick(argv)
     flags = parse(argv, TrainFlags(as_flags(recipe)), f"train {recipe.name}")
     if flags.resume:
-        if flags.run is None: raise ValueError("--resume needs the folder of the run: --run runs/NAME-001.")
+        if flags.run is None:
+            raise ValueError("--resume needs the folder of the run: --run runs/NAME-001.")
         if (there := flags.run / "recipe.json").is_file():
             started = from_json(there.read_bytes())
-            if started.name != recipe.name: raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
+            if started.name != recipe.name:
+                raise ValueError(f"{flags.run} is a run of {started.name}, not of {recipe.name}.")
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
     recipe = as_recipe(flags.recipe)
     check_wishes(recipe, flags)
@@ -202,11 +222,19 @@ def images_of(recipe: Recipe,    # that names them
              ) -> Bank:
     "The images to train on. FileNotFoundError where they are absent; for a run that goes on, how to say that they moved."
     try:
-        return load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=recipe.images, data_dir=flags.data_dir)
+        return load(
+            recipe.data,
+            image_size=recipe.image_size,
+            channels=recipe.channels,
+            images=recipe.images,
+            data_dir=flags.data_dir,
+        )
     except FileNotFoundError as e:
         if not flags.resume or not recipe.data.startswith("folder:"):
             raise
-        raise FileNotFoundError(f"{e}; if the folder has moved, resume with its new place, --data folder:PATH") from None
+        raise FileNotFoundError(
+            f"{e}; if the folder has moved, resume with its new place, --data folder:PATH"
+        ) from None
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15w
 def trainer_for(recipe: Recipe,     # to train
@@ -231,9 +259,16 @@ def measuring(recipe: Recipe,    # about to be trained
              ) -> list[FidCallback]:  # none, or one
     "What measures the generator every so many epochs; ValueError where that can't be done."
     every = flags.evaluate_every
-    if not every: return []
-    if every < 0: raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
-    return [FidCallback(reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir), every)]
+    if not every:
+        return []
+    if every < 0:
+        raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
+    return [
+        FidCallback(
+            reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir),
+            every,
+        )
+    ]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-17
 def say_end(trainer: Trainer,  # at its end, or stopped
@@ -251,7 +286,11 @@ def say_end(trainer: Trainer,  # at its end, or stopped
         print(f"{done}; stopped and saved. To go on: {go_on}")
         return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = "samples.png", "losses.png", "samples.gif"
-    if flags.verbose and trainer.engine.main: print(f"{done}; open " + (", ".join(f"{run}/{name}" for name in made) if flags.save_plots else f"{run}/history.csv"))
+    if flags.verbose and trainer.engine.main:
+        print(
+            f"{done}; open "
+            + (", ".join(f"{run}/{name}" for name in made) if flags.save_plots else f"{run}/history.csv")
+        )
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19
@@ -275,7 +314,8 @@ def sample(argv: list[str]) -> int:
     flags = parse(argv, SampleFlags(), "sample RUN")
     check_least(flags, n=1, columns=1, seed=0, first=0)
     if flags.out:
-        if flags.out.exists(): raise FileExistsError(f"{flags.out} exists; choose another name.")
+        if flags.out.exists():
+            raise FileExistsError(f"{flags.out} exists; choose another name.")
         picture_format(flags.out)
     folder, G = place(what), Generator.from_pretrained(what)
     c, h, w = G.table.out_shape
@@ -298,7 +338,8 @@ def shapes(argv: list[str]) -> int:
 
 def recipes(argv: list[str]) -> int:
     "The recipes there are."
-    if argv: raise ValueError(f"dcgan recipes takes nothing after it, not {argv[0]!r}.")
+    if argv:
+        raise ValueError(f"dcgan recipes takes nothing after it, not {argv[0]!r}.")
     for name, r in RECIPES.items():
         print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs: {ABOUT[name]}")
     return 0
@@ -322,11 +363,15 @@ def evaluate_command(argv: list[str]) -> int:
     flags = parse(argv, EvaluateFlags(), "evaluate RUN")
     check_least(flags, n=65, seeds=1)
     folder = flags.out or place(what)
-    if not folder.is_dir(): raise FileNotFoundError(f"There is no folder {folder}; make it first.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; make it first.")
     check_folder(folder)
     before, (G, recipe) = earlier(folder / "report.json"), trained(what)
     data = flags.data or (recipe and recipe.data)
-    if not data: raise ValueError(f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits.")
+    if not data:
+        raise ValueError(
+            f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits."
+        )
     channels, size, _ = G.table.out_shape
     check_memory(32 * flags.n * channels * size**2, f"--n {counted(flags.n)}")
     reference = reference_for(data, size, channels, flags.resize, flags.data_dir)
@@ -355,7 +400,8 @@ def bench(argv: list[str]) -> int:
     recipe = pick(argv)
     flags = parse(argv, BenchFlags(as_flags(recipe)), f"bench {recipe.name}")
     kind = "cuda" if cuda.is_available() and flags.device != "cpu" else "cpu"
-    with redirect_stdout(None): recipe = recipe.sized_for(kind, flags.data_dir)  # `standings` says which size it was
+    with redirect_stdout(None):
+        recipe = recipe.sized_for(kind, flags.data_dir)  # `standings` says which size it was
     r = as_recipe(parse(argv, BenchFlags(as_flags(recipe)), f"bench {recipe.name}").recipe)
     check_size(r, flags.device, flags.precision)
     images = load(r.data, image_size=r.image_size, channels=r.channels, images=r.images, data_dir=flags.data_dir).images
@@ -379,21 +425,29 @@ def own_code(what: str,  # file.py:Class
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{what} was interrupted while it ran.") from None
     except BaseException as e:
-        reason = f"it ends the program by {type(e).__name__}" if isinstance(e, SystemExit) else f"{type(e).__name__}: {e}"
+        reason = (
+            f"it ends the program by {type(e).__name__}"
+            if isinstance(e, SystemExit)
+            else f"{type(e).__name__}: {e}"
+        )
         raise ValueError(fault.format(reason)) from None
 
 def network_from(what: str,      # file.py:Class
                 ) -> nn.Module:  # the class, made without arguments
     "A network from the user's own file; ValueError or FileNotFoundError in one sentence where that can't be."
     path, _, name = what.rpartition(":") if ".py:" in what else (what, "", "")
-    if not Path(path).is_file(): raise FileNotFoundError(f"There is no file {path}.")
-    if not name: raise ValueError(f"Say which class of {path}: {path}:Class.")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if not name:
+        raise ValueError(f"Say which class of {path}: {path}:Class.")
     spec = spec_from_file_location(Path(path).stem, path)
     with own_code(what, path.replace("{", "{{").replace("}", "}}") + " can't be run ({}); mend it first."):
         spec.loader.exec_module(module := module_from_spec(spec))
     found = getattr(module, name, None)
-    if found is None: raise ValueError(f"{path} has no {name}.")
-    if not callable(found): raise ValueError(f"{name} of {path} is a {type(found).__name__}; name a class that is a torch.nn.Module.")
+    if found is None:
+        raise ValueError(f"{path} has no {name}.")
+    if not callable(found):
+        raise ValueError(f"{name} of {path} is a {type(found).__name__}; name a class that is a torch.nn.Module.")
     with own_code(what, name + " can't be made without arguments ({}); give it defaults."):
         return found()
 
@@ -402,27 +456,48 @@ def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: 
     "Hold networks against the guidelines: a recipe's pair, or a class in a file, named as file.py:Class."
     what = word(argv, "recipe")
     flags = parse(argv, AuditFlags(), "audit RECIPE | file.py:Class")
-    if ".py:" in what or what.endswith(".py"): nets, shape = network_from(what), flags.input_shape
+    if ".py:" in what or what.endswith(".py"):
+        nets, shape = network_from(what), flags.input_shape
     else:
         recipe = RECIPES[known("recipe", what, RECIPES)]
         nets, shape = recipe.networks(), ((recipe.z_dim,), recipe.x_shape)
     if flags.input_shape == ():
         raise ValueError("--input-shape needs the numbers of one input, such as 100 or 1 28 28.")
     if flags.input_shape:  # eight inputs, and copies of what a layer or two give
-        check_memory(4 * 8 * 4 * abs(prod(flags.input_shape)), f"Eight inputs of {' × '.join(map(counted, flags.input_shape))}")
-    try: found = audit(nets, shape, flags.role)
+        check_memory(
+            4 * 8 * 4 * abs(prod(flags.input_shape)),
+            f"Eight inputs of {' × '.join(map(counted, flags.input_shape))}",
+        )
+    try:
+        found = audit(nets, shape, flags.role)
     except (ValueError, TypeError) as e:
-        said = str(e).replace("(100,) or (1, 28, 28)", "100 or 1 28 28").replace("give input_shape,", "give --input-shape,")
+        said = (
+            str(e)
+            .replace("(100,) or (1, 28, 28)", "100 or 1 28 28")
+            .replace("give input_shape,", "give --input-shape,")
+        )
         raise ValueError(f"{what}: {said.replace('or role', 'or --role')}") from None
     except (SystemExit, KeyboardInterrupt):
-        with own_code(what, f"{type(nets).__name__} can't be audited ({{}}); mend it first."): raise
+        with own_code(what, f"{type(nets).__name__} can't be audited ({{}}); mend it first."):
+            raise
     print(found)
     return 0 if found.ok else 1
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "evaluate": evaluate_command,
-                                                   "shapes": shapes, "recipes": recipes, "audit": audit_command, "bench": bench}
-NAMES = {f.name: f.name for flags in (TrainFlags, SampleFlags, EvaluateFlags, AuditFlags, BenchFlags, Recipe) for f in fields(flags)}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sample": sample,
+    "evaluate": evaluate_command,
+    "shapes": shapes,
+    "recipes": recipes,
+    "audit": audit_command,
+    "bench": bench,
+}
+NAMES = {
+    f.name: f.name
+    for flags in (TrainFlags, SampleFlags, EvaluateFlags, AuditFlags, BenchFlags, Recipe)
+    for f in fields(flags)
+}
 NAMES |= {"run_dir": "run"}  # a name in Python: the flag's
 
 def in_shell(message: str,     # a sentence of the package
@@ -462,7 +537,7 @@ def open_streams() -> None:
     for name in "stdin", "stdout", "stderr":
         stream = getattr(sys, name)
         if stream is None or stream.closed:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, it stays open
         elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="alike")
 
@@ -489,20 +564,30 @@ def run_command(argv: list[str], # the words after `dcgan`
         print(usage())
         return 0 if argv else 2
     status = 2
-    try: return COMMANDS[known("command", argv[0], COMMANDS)](argv[1:])
-    except BrokenPipeError: raise
-    except ConnectionError as e: message, status = str(e), 1
-    except OSError as e: message = f"{e.filename}: {e.strerror}." if e.filename and e.strerror else e.strerror or str(e)
-    except (ValueError, FloatingPointError) as e: message = str(e)
-    except KeyboardInterrupt as e: message, status = str(e), 130
-    except SystemExit as e: return e.code or 0  # tyro's, after help or a sentence of its own
+    try:
+        return COMMANDS[known("command", argv[0], COMMANDS)](argv[1:])
+    except BrokenPipeError:
+        raise
+    except ConnectionError as e:
+        message, status = str(e), 1
+    except OSError as e:
+        message = f"{e.filename}: {e.strerror}." if e.filename and e.strerror else e.strerror or str(e)
+    except (ValueError, FloatingPointError) as e:
+        message = str(e)
+    except KeyboardInterrupt as e:
+        message, status = str(e), 130
+    except SystemExit as e:
+        return e.code or 0  # tyro's, after help or a sentence of its own
     if message:
         print(f"dcgan: {in_shell(message, argv)}" + ("" if message.endswith((".", "?")) else "."), file=sys.stderr)
     return status
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25dv
-def main(argv: list[str] | None = None, # the words after `dcgan`; None: those of this process
-        ) -> int:                       # exit status: 0; 2 for a user's mistake, 1 for a lost process, said in a sentence; 130 after Ctrl-C
+def main(
+    argv: list[str] | None = None,  # the words after `dcgan`; None: those of this process
+) -> (
+    int
+):  # exit status: 0; 2 for a user's mistake, 1 for a lost process, said in a sentence; 130 after Ctrl-C
     "The `dcgan` command."
     open_streams()
     try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .shapes import must_be, shown, whole
+from .values import must_be, shown, whole
 
 # %% ../nbs/06_data.ipynb #08-04c
 @lru_cache(maxsize=1)

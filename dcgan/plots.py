@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['RANGE_SLACK', 'FROM_BYTES', 'REAL', 'FAKE', 'LINES', 'MEASURED', 'FORMATS', 'SLANT', 'GAP', 'check_images', 'grid',
-           'show_grid', 'Picture', 'real_and_fake', 'curves', 'home', 'write_aside', 'picture_format', 'save_grid',
+           'show_grid', 'Picture', 'real_and_fake', 'curves', 'write_aside', 'picture_format', 'save_grid',
            'save_figure', 'save_gif', 'animate_grids', 'animate_curves', 'draw_network']
 
 # %% ../nbs/02_pictures.ipynb #00-04
@@ -19,6 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+# %% ../nbs/02_pictures.ipynb #00-04b
+from .values import home
+
 # %% ../nbs/02_pictures.ipynb #00-11
 RANGE_SLACK = 1e-3  # how far rounding may put a pixel outside [-1, 1]
 FROM_BYTES = "from bytes, make them by u / 127.5 - 1"
@@ -33,7 +36,7 @@ def check_images(x: Tensor,  # claimed to be images: float (n, c, h, w), c 1 or 
         raise ValueError(f"images must be (n, c, h, w) with n >= 1 and c 1 or 3, got {tuple(x.shape)}")
     x = x.detach().float().cpu()
     low, high = x.min().item(), x.max().item()
-    if not (-1 - RANGE_SLACK <= low and high <= 1 + RANGE_SLACK):  # NaN ends here as well
+    if not (low >= -1 - RANGE_SLACK and high <= 1 + RANGE_SLACK):  # NaN ends here as well
         raise ValueError(f"images must lie in [-1, 1], got {low:.4g} to {high:.4g}: {FROM_BYTES}")
     return x
 
@@ -155,7 +158,8 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     panels[1].set(title="D's probability of real", xlabel="step", ylabel="mean probability")
     panels[1].set_ylim(-0.03, 1.03)
     panels[1].axhline(0.5, color="grey", lw=0.8, ls=":")
-    if measured: _draw_distance(panels[2])
+    if measured:
+        _draw_distance(panels[2])
     for ax in panels:  # below, where no line ever runs
         ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
     return figure, lines
@@ -166,14 +170,6 @@ def curves(rows: list[dict],   # history, oldest first, with "step" and the keys
     return _draw_curves(_history(rows))[0]
 
 # %% ../nbs/02_pictures.ipynb #00-34
-def home(path: str | Path, # as somebody wrote it
-        ) -> Path:
-    "The path, a leading ~ or ~somebody replaced by that home folder; ValueError for somebody who has none here."
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{Path(path).parts[0]} is no home folder on this machine; write the path in full.") from None
-
 def _file(path: str | Path) -> str | Path:
     "The same; ValueError for what can't be the path of a file."
     if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
@@ -216,7 +212,9 @@ def save_grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
     kind, sheet = picture_format(path), grid(x, columns)
     most = {"JPEG": 65500, "WEBP": 16383}.get(kind, sheet.size)
     if max(sheet.shape) > most:
-        raise ValueError(f"The sheet is {sheet.shape[1]}×{sheet.shape[0]} pixels, and a {kind} holds {most} along a side; write a .png.")
+        raise ValueError(
+            f"The sheet is {sheet.shape[1]}×{sheet.shape[0]} pixels, and a {kind} holds {most} along a side; write a .png."
+        )
     with write_aside(path) as aside:
         Image.fromarray(sheet).save(aside, format=kind, quality=95)
 
@@ -256,7 +254,9 @@ def animate_grids(frames: list[Tensor],   # the images of each frame, all of one
                  ) -> None:
     "A GIF of one sheet per frame; ValueError for no frames or frames of different shapes."
     if not isinstance(frames, (list, tuple)):
-        raise ValueError(f"frames must be a list of images (n, c, h, w), one for each frame, got {type(frames).__name__}")
+        raise ValueError(
+            f"frames must be a list of images (n, c, h, w), one for each frame, got {type(frames).__name__}"
+        )
     if len(shapes := {tuple(check_images(x).shape) for x in frames}) > 1:
         raise ValueError(f"all frames must have one shape, got {', '.join(map(str, sorted(shapes)))}")
     save_gif([grid(x, columns) for x in frames], path, fps)
@@ -346,7 +346,9 @@ def draw_network(table,                           # rows with .kind, .kernel, .s
     if not rows:
         raise ValueError("there is no network to draw: the table has no rows")
     if not all(hasattr(row, "out_shape") for row in rows):
-        raise ValueError(f"draw_network needs a table such as shape_table(layers, in_shape), got {type(table).__name__}")
+        raise ValueError(
+            f"draw_network needs a table such as shape_table(layers, in_shape), got {type(table).__name__}"
+        )
     in_shape = getattr(table, "in_shape", None) if in_shape is None else in_shape
     if in_shape is not None and not _is_shape(in_shape):
         raise ValueError(f"in_shape must be (f,) or (c, h, w), whole numbers from 1, got {str(in_shape)[:30]!r}")

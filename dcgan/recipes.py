@@ -128,9 +128,11 @@ class NetworkFields:
     @property
     def x_shape(self) -> tuple[int, int, int]: return self.channels, self.image_size, self.image_size
     @property
-    def g_layers(self) -> tuple[Row, ...]: return NETS[self.net][0](self.image_size, self.channels, self.filters, self.bias)
+    def g_layers(self) -> tuple[Row, ...]:
+        return NETS[self.net][0](self.image_size, self.channels, self.filters, self.bias)
     @property
-    def d_layers(self) -> tuple[Row, ...]: return NETS[self.net][1](self.image_size, self.channels, self.filters, self.bias)
+    def d_layers(self) -> tuple[Row, ...]:
+        return NETS[self.net][1](self.image_size, self.channels, self.filters, self.bias)
     @property
     def g_table(self) -> ShapeTable: return shape_table(self.g_layers, (self.z_dim,))
     @property
@@ -195,15 +197,23 @@ def check(recipe: "Recipe", # with fields as given
             known(name, getattr(recipe, name), get_args(hint))
     known("net", recipe.net, NETS)
     if 4 * recipe.shift > recipe.image_size:
-        raise ValueError(f"shift is {recipe.shift}; at {recipe.image_size} pixels it can be at most {recipe.image_size // 4}.")
+        raise ValueError(
+            f"shift is {recipe.shift}; at {recipe.image_size} pixels it can be at most {recipe.image_size // 4}."
+        )
     if (shape := recipe.g_table.out_shape) != recipe.x_shape:
         raise ValueError(f"net {recipe.net!r} makes images {shape}, the recipe asks for {recipe.x_shape}.")
     _ = recipe.d_table
 
 # %% ../nbs/09_recipes.ipynb #05-27
 CPU = {}  # recipe: the fields that `sized_for` changes on a CPU; filled below, beside the recipes
-THERE = {"mnist": [f"MNIST/raw/{part}-*" for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")],
-         "svhn": ["SVHN/train_32x32.mat"], "celeba": ["celeba/list_eval_partition.txt", "celeba/img_align_celeba*"]}  # its files
+THERE = {
+    "mnist": [
+        f"MNIST/raw/{part}-*" for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")
+    ],
+    "svhn": ["SVHN/train_32x32.mat"],
+    "celeba": ["celeba/list_eval_partition.txt", "celeba/img_align_celeba*"],
+}  # its files
+
 
 @dataclass(frozen=True)
 class Recipe(KeepFields, Settings, DataFields, NetworkFields):
@@ -223,7 +233,8 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
 
     def replace(self, **changes) -> "Recipe":
         "This recipe with some fields changed; ValueError for a field that it has not."
-        for name in changes: known("field", name, (f.name for f in fields(self)))
+        for name in changes:
+            known("field", name, (f.name for f in fields(self)))
         return replace(self, **changes)
 
     def sized_for(self,
@@ -233,8 +244,10 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
         "This recipe on a GPU; on a CPU the smaller one of `CPU`, on its own data if they are there; a line says what changed."
         small = dict(CPU.get(self.name, {})) if torch.device(device).type == "cpu" else {}
         root = Path(os.path.expanduser(data_dir or os.environ.get("DCGAN_DATA") or "data"))
-        if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])): small.pop("data", None)
-        if small: print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
+        if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])):
+            small.pop("data", None)
+        if small:
+            print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
         return self.replace(**small)
 
 # %% ../nbs/09_recipes.ipynb #05-30

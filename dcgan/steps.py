@@ -4,8 +4,9 @@
 __all__ = ['as_is', 'real_probability', 'Engine', 'Targets', 'd_step', 'frozen', 'g_step', 'average_beta', 'follow']
 
 # %% ../nbs/07_steps.ipynb #09-03
-from contextlib import contextmanager, nullcontext
-from typing import Any, Callable, ContextManager, Iterator, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -39,7 +40,7 @@ class Engine:
         self.device, self.precision = torch.device(device), precision
         self.scalers = WeakKeyDictionary()  # each lives as long as its optimiser
 
-    def autocast(self) -> ContextManager:
+    def autocast(self) -> AbstractContextManager:
         "The precision of the forward passes inside the block."
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
@@ -109,7 +110,7 @@ class Engine:
         "Whether to stop after this step."
         return mark
 
-    def together(self) -> ContextManager:
+    def together(self) -> AbstractContextManager:
         "Inside the block the loss of another process is a ConnectionError in a sentence."
         return nullcontext()
 

@@ -7,23 +7,24 @@ __all__ = ['STATS', 'COLUMNS', 'Settings', 'single', 'History', 'decayed', 'stop
 # %% ../nbs/08_training.ipynb #10-03
 import os
 import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import cos, pi
 from time import perf_counter
-from typing import Callable, Iterator, Literal, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 # %% ../nbs/08_training.ipynb #10-04
-from .values import plain
-from .networks import Discriminator, Generator, latent
 from .data import Batches, shift
+from .networks import Discriminator, Generator, latent
 from .steps import Engine, Targets, as_is, average_beta, d_step, follow, g_step
+from .values import plain
 
 # %% ../nbs/08_training.ipynb #10-06c
 @dataclass(frozen=True)
@@ -106,8 +107,10 @@ class History:
         "FloatingPointError, naming the step, if one of the recent numbers is not finite."
         bad = (~self.table().isfinite().all(1)).nonzero()
         if len(bad):
-            raise FloatingPointError(f"A loss is not a number any more at step {step - self.filled + bad[0].item() + 1}; "
-                                     "the last checkpoint is from before it: try lower learning rates.")
+            raise FloatingPointError(
+                f"A loss is not a number any more at step {step - self.filled + bad[0].item() + 1}; "
+                "the last checkpoint is from before it: try lower learning rates."
+            )
 
     def row(self,
             step: int,   # steps so far
@@ -131,7 +134,9 @@ class History:
             raise ValueError(f"A callback returned a {type(more).__name__}; expected a dict of numbers, or None.")
         for name in more:
             if not isinstance(name, str) or name in COLUMNS:
-                raise ValueError(f"A callback returned the key {name!r}; expected a word that is no column of every row.")
+                raise ValueError(
+                    f"A callback returned the key {name!r}; expected a word that is no column of every row."
+                )
         self.rows[-1] |= {str(name): single(name, value) for name, value in more.items()}
 
 # %% ../nbs/08_training.ipynb #10-11
@@ -324,8 +329,10 @@ class Trainer:
         "FloatingPointError if a recent loss or a weight is not finite."
         self.history.check(self.step)
         if not all(p.isfinite().all() for net in (self.G, self.D) for p in net.parameters()):
-            raise FloatingPointError(f"A weight is not a number any more after step {self.step}; the last checkpoint is from "
-                                     "before it: try lower learning rates.")
+            raise FloatingPointError(
+                f"A weight is not a number any more after step {self.step}; the last checkpoint is from "
+                "before it: try lower learning rates."
+            )
 
     def parts(self) -> dict:
         "What has a state_dict, by name; in fp16 the gradient scalers too."
@@ -362,21 +369,31 @@ def describe(trainer: Trainer, # about to train
     nets = {"G": e.bare(trainer.G), "D": e.bare(trainer.D)}
     data = f" of {r.data}" if hasattr(r, "data") else ""
     several = f" in each of {e.world} processes" if e.world > 1 else ""
-    lines = [f"G: z → x\n{nets['G'].table}", f"D: x → logit\n{nets['D'].table}",
-             f"{len(trainer.images):,} images{data}, {len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs; "
-             f"{e.device}, {e.precision}, {torch.get_num_threads()} threads{several}", *trainer.notes]
+    lines = [
+        f"G: z → x\n{nets['G'].table}",
+        f"D: x → logit\n{nets['D'].table}",
+        f"{len(trainer.images):,} images{data}, {len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs; "
+        f"{e.device}, {e.precision}, {torch.get_num_threads()} threads{several}",
+        *trainer.notes,
+    ]
     if verbose >= 2:
         lines += [f"{name}: {getattr(trainer, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3:
-        lines += [f"{name}.{k}: {tuple(p.shape)}, {p.numel():,}" for name, net in nets.items() for k, p in net.named_parameters()]
+        lines += [
+            f"{name}.{k}: {tuple(p.shape)}, {p.numel():,}"
+            for name, net in nets.items()
+            for k, p in net.named_parameters()
+        ]
     return "\n".join(lines)
 
 def log_line(trainer: Trainer, # with a row in its history
             ) -> str:
     "The newest row in words."
     row = trainer.history.rows[-1]
-    return (f"step {trainer.step:,} of {trainer.total:,}, epoch {row['epoch'] + 1}: loss D {row['loss_d']:.2f}, G {row['loss_g']:.2f}; "
-            f"D(x) {row['d_x']:.2f}, D(G(z)) {row['d_gz_before']:.2f} / {row['d_gz_after']:.2f}; {row['images_per_s']:,.0f} images/s")
+    return (
+        f"step {trainer.step:,} of {trainer.total:,}, epoch {row['epoch'] + 1}: loss D {row['loss_d']:.2f}, G {row['loss_g']:.2f}; "
+        f"D(x) {row['d_x']:.2f}, D(G(z)) {row['d_gz_before']:.2f} / {row['d_gz_after']:.2f}; {row['images_per_s']:,.0f} images/s"
+    )
 
 # %% ../nbs/08_training.ipynb #10-15
 class Progress:

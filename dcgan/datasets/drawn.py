@@ -5,9 +5,10 @@ __all__ = ['HOUSE', 'WALLS', 'INKS', 'SKIN', 'HAIR', 'GROUNDS', 'CLOTHS', 'DARK'
            'EYE', 'PARTS', 'house_numbers', 'Factor', 'face_factors', 'faces_from', 'faces']
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-03
+from collections.abc import Mapping
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Mapping, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,12 +33,38 @@ def _check(n: int, seed: int, start: int) -> None:
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-10
 HOUSE = {  # a decision and its range; lengths in units of half the image (1 = 16 pixels), angles in radians
-    "digit": (0, 10), "left": (0, 13), "right": (0, 13), "digit_copy": (0, 1), "left_copy": (0, 1), "right_copy": (0, 1),
-    "x": (-.1, .1), "y": (-.1, .1), "angle": (-.16, .16), "slant": (-.2, .2), "tall": (1., 1.25), "wide": (.85, 1.15),
-    "gap": (1.02, 1.3), "thin": (.15, .45), "wall": (0, 10), "plate": (0, 10), "tint": (-.07, .07), "plate_at": (-1.6, 1.6),
-    "strength": (.6, 1), "relief": (-.4, .6), "weave": (0, 3), "pitch": (1.2, 3.5), "phase": (0, 1), "groove": (.05, .22),
-    "grain": (.03, .22), "sun": (0, 6.28), "slope": (0, .35), "shade": (-.6, .5), "shade_at": (-.8, .8),
-    "blur": (.45, 1.2), "noise": (.02, .14)}
+    "digit": (0, 10),
+    "left": (0, 13),
+    "right": (0, 13),
+    "digit_copy": (0, 1),
+    "left_copy": (0, 1),
+    "right_copy": (0, 1),
+    "x": (-0.1, 0.1),
+    "y": (-0.1, 0.1),
+    "angle": (-0.16, 0.16),
+    "slant": (-0.2, 0.2),
+    "tall": (1.0, 1.25),
+    "wide": (0.85, 1.15),
+    "gap": (1.02, 1.3),
+    "thin": (0.15, 0.45),
+    "wall": (0, 10),
+    "plate": (0, 10),
+    "tint": (-0.07, 0.07),
+    "plate_at": (-1.6, 1.6),
+    "strength": (0.6, 1),
+    "relief": (-0.4, 0.6),
+    "weave": (0, 3),
+    "pitch": (1.2, 3.5),
+    "phase": (0, 1),
+    "groove": (0.05, 0.22),
+    "grain": (0.03, 0.22),
+    "sun": (0, 6.28),
+    "slope": (0, 0.35),
+    "shade": (-0.6, 0.5),
+    "shade_at": (-0.8, 0.8),
+    "blur": (0.45, 1.2),
+    "noise": (0.02, 0.14),
+}
 
 def _plan(n: int, seed: int = 0, start: int = 0) -> SimpleNamespace:  # each decision (n, 1, 1)
     sizes = [len(HOUSE), 6*6, 7, 3*32*32]
@@ -163,7 +190,14 @@ HAIR = {"black": (40, 36, 46), "brown": (112, 68, 40), "blond": (238, 198, 98), 
         "grey": (192, 192, 202)}
 GROUNDS = {"sky": (140, 198, 236), "mint": (158, 216, 178), "sand": (242, 218, 152), "rose": (240, 176, 186),
            "lilac": (190, 174, 228), "slate": (104, 116, 136)}
-CLOTHS = [(200, 62, 58), (122, 62, 126), (30, 118, 128), (46, 74, 140), (58, 128, 80), (234, 142, 54)]  # for each ground
+CLOTHS = [
+    (200, 62, 58),
+    (122, 62, 126),
+    (30, 118, 128),
+    (46, 74, 140),
+    (58, 128, 80),
+    (234, 142, 54),
+]  # for each ground
 DARK, LIP, WHITE, CREAM = (38, 32, 40), (168, 48, 54), (253, 252, 250), (250, 240, 220)
 
 class Factor(NamedTuple):
@@ -187,9 +221,12 @@ def face_factors(n: int,          # faces, 1 or more
     _check(n, seed, start)
     drawn = dict(zip(FACTORS, _uniforms(n, len(FACTORS), seed, start).numpy().T))
     for name, f in FACTORS.items():
-        if f.names == ("no", "yes"): drawn[name] = drawn[name] < .4
-        elif f.names: drawn[name] = (drawn[name]*len(f.names)).astype(np.int64)
-        else: drawn[name] = f.low + (f.high - f.low)*drawn[name]
+        if f.names == ("no", "yes"):
+            drawn[name] = drawn[name] < .4
+        elif f.names:
+            drawn[name] = (drawn[name]*len(f.names)).astype(np.int64)
+        else:
+            drawn[name] = f.low + (f.high - f.low)*drawn[name]
     return drawn
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-50
@@ -215,7 +252,11 @@ def _head(s: _Stage, f: SimpleNamespace) -> None:  # ears, a head narrower at th
     s.paint(minimum(*(_ellipse(s.x + u + .09*f.turn, s.y - .08, .09, .13) for u in (-.48, .48))), f.skin_rgb*.9)
     skull = _ellipse(s.x*(1 + .15*s.y), s.y - .06, .49, .60)
     s.paint(skull, f.skin_rgb)
-    s.paint(maximum(skull, -_ellipse(s.x - _around(0., f.turn, .12) + .06, s.y + .02, .47, .64)), f.skin_rgb*.86, soft=3)
+    s.paint(
+        maximum(skull, -_ellipse(s.x - _around(0.0, f.turn, 0.12) + 0.06, s.y + 0.02, 0.47, 0.64)),
+        f.skin_rgb * 0.86,
+        soft=3,
+    )
     cheeks = minimum(*(_ellipse(s.x - _around(u, f.turn, .47), s.y - .27, .10, .07) for u in (-.55, .55)))
     s.paint(maximum(cheeks, skull), f.skin_rgb*torch.tensor([1., .78, .76]), .7, soft=3)
 
@@ -296,7 +337,9 @@ def faces_from(factors: Mapping  # name: number or (n,) values; those left out a
     n = max(map(len, given.values()))
     for (name, f), v in zip(FACTORS.items(), given.values()):
         if not ((v > f.low - 1e-6) & (v < f.high + 1e-6)).all() or f.names and (v != v.long()).any():
-            raise ValueError(f"{name} is {v[:4].tolist()}; give {'whole ' * bool(f.names)}numbers from {f.low} to {f.high}.")
+            raise ValueError(
+                f"{name} is {v[:4].tolist()}; give {'whole ' * bool(f.names)}numbers from {f.low} to {f.high}."
+            )
         if len(v) not in (1, n):
             raise ValueError(f"{name} has {len(v)} values, another factor {n}; give all the same number, or one.")
     blocks = zip(*(v.expand(n).split(32) for v in given.values()))

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..shapes import shown, whole
+from ..values import shown, whole
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-08
 class Bank(NamedTuple):

@@ -27,8 +27,7 @@ from torch.nn import functional as F
 from ..data import check_images, digits
 from .files import (Bank, Job, cached, check_shape, fingerprint, from_files, image_endings, in_threads,
                                   opened, place, printable, writing_in)
-from ..shapes import must_be, shown, whole
-from ..values import known
+from ..values import known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-06
 @dataclass(frozen=True)

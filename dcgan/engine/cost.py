@@ -6,9 +6,10 @@ __all__ = ['WIDTHS', 'WORKERS', 'CARDS', 'Cost', 'cost', 'left', 'memory', 'fitt
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-03
 import multiprocessing
+from collections.abc import Iterator
 from math import isfinite, prod
 from numbers import Real
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from ..data import check_images
 from .devices import free_memory, pick_device
 from ..recipes import Recipe
-from ..values import known
-from ..shapes import ShapeTable, must_be, shown, whole
+from ..shapes import ShapeTable
+from ..values import known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-06
 class Cost(NamedTuple):
@@ -38,8 +39,14 @@ def cost(recipe: Recipe, # any
     "What a step of D and one of G come to, from the tables alone."
     must_be(Recipe, recipe=recipe)
     g, d = recipe.g_table, recipe.d_table
-    return Cost(g.macs + 6 * d.macs - 2 * d[0].macs, 3 * g.macs - g[0].macs + 2 * d.macs, d.params, g.params,
-                max(2 * left(d), left(g) + left(d) - prod(recipe.x_shape)), max(prod(row.out_shape) for row in (*g, *d)))
+    return Cost(
+        g.macs + 6 * d.macs - 2 * d[0].macs,
+        3 * g.macs - g[0].macs + 2 * d.macs,
+        d.params,
+        g.params,
+        max(2 * left(d), left(g) + left(d) - prod(recipe.x_shape)),
+        max(prod(row.out_shape) for row in (*g, *d)),
+    )
 
 def left(table: ShapeTable,  # of G or D
         ) -> int:            # numbers for each image
@@ -71,8 +78,10 @@ def fitting_batch(recipe: Recipe,          # any
         raise ValueError(f"free_bytes is {shown(free_bytes)}; it must be a number of bytes from 0.")
     none, two = (memory(recipe, b, precision) for b in (0, 2))
     if two > free_bytes:
-        raise ValueError(f"{recipe.name} needs about {two / 2**20:,.0f} MiB for a batch of 2, and {free_bytes / 2**20:,.0f} MiB are free; "
-                         f"use fewer filters than {recipe.filters} or a smaller image_size than {recipe.image_size}.")
+        raise ValueError(
+            f"{recipe.name} needs about {two / 2**20:,.0f} MiB for a batch of 2, and {free_bytes / 2**20:,.0f} MiB are free; "
+            f"use fewer filters than {recipe.filters} or a smaller image_size than {recipe.image_size}."
+        )
     return int((free_bytes - none) // ((two - none) / 2)) // 8 * 8 or 2
 
 def too_large(recipe: Recipe,          # whose batch did not fit
@@ -96,7 +105,11 @@ def explained(error: Exception,       # from a step
     return error
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-22
-WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"} if "fork" in multiprocessing.get_all_start_methods() else {}
+WORKERS = (
+    {"num_workers": 2, "multiprocessing_context": "fork"}
+    if "fork" in multiprocessing.get_all_start_methods()
+    else {}
+)
 
 class Pictures(Dataset):
     "A bank as a data set of PIL images, transformed at each visit."
@@ -106,8 +119,15 @@ class Pictures(Dataset):
         check_images(images, "Pictures")
         c, size = images.shape[1], images.shape[-1]
         self.images = [image[0].numpy() if c == 1 else image.permute(1, 2, 0).numpy() for image in images]
-        self.transform = transforms.Compose([transforms.ToPILImage(), transforms.Resize(size), transforms.CenterCrop(size),
-                                             transforms.ToTensor(), transforms.Normalize((0.5,) * c, (0.5,) * c)])
+        self.transform = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.Resize(size),
+                transforms.CenterCrop(size),
+                transforms.ToTensor(),
+                transforms.Normalize((0.5,) * c, (0.5,) * c),
+            ]
+        )
 
     def __len__(self): return len(self.images)
     def __getitem__(self, i): return self.transform(self.images[i])
@@ -163,7 +183,13 @@ def textbook_step(recipe, netG, netD, criterion, optimizerG, optimizerD, data) -
             f"D(x): {D_x:.4f} D(G(z)): {D_G_z1:.4f} / {D_G_z2:.4f}")
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-49
-CARDS = {"T4": ("fp16", 65, 1), "A100": ("bf16", 312, 1), "H100": ("bf16", 989, 1), "8 × H100": ("bf16", 989, 8)}  # precision, dense TFLOP/s of one as stated by its maker, how many
+CARDS = {
+    "T4": ("fp16", 65, 1),
+    "A100": ("bf16", 312, 1),
+    "H100": ("bf16", 989, 1),
+    "8 × H100": ("bf16", 989, 8),
+}  # precision, dense TFLOP/s of one as stated by its maker, how many
+
 
 class Estimate(NamedTuple):
     "What a run might take on hardware that it was not run on."

@@ -18,9 +18,12 @@ def pick_device(device: str,   # "auto", "cpu", "cuda", "cuda:1", "mps"
                ) -> str:       # the same, "auto" replaced by what is there: "cuda", "mps" or "cpu"
     "ValueError for a device that is absent, or is none."
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto": return next(kind for kind, found in there.items() if found)
-    try: kind = torch.device(device)
-    except RuntimeError: raise ValueError(f'There is no device {device!r}; use "auto", "cpu", "cuda", "cuda:1" or "mps".') from None
+    if device == "auto":
+        return next(kind for kind, found in there.items() if found)
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f'There is no device {device!r}; use "auto", "cpu", "cuda", "cuda:1" or "mps".') from None
     if not there.get(kind.type) or kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise ValueError(f'The device {device!r} is not on this machine; leave it out, or use "cpu".')
     return device
@@ -31,8 +34,10 @@ PRECISIONS = "auto", "fp32", "bf16", "fp16"
 def has_bf16(device: torch.device, # cpu, cuda or another
             ) -> bool:
     "Whether the device multiplies bfloat16 matrices in hardware."
-    if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu": return False
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
 
 def has_tensor_cores(device: torch.device, # cpu, cuda or another
@@ -46,7 +51,8 @@ def pick_precision(precision: str,       # one of PRECISIONS
                   ) -> str:              # "fp32", "bf16" or "fp16"
     "`auto` is what the device is fast in; ValueError for a precision it lacks."
     known("precision", precision, PRECISIONS)
-    if precision == "auto": return "bf16" if has_bf16(device) else "fp16" if has_tensor_cores(device) else "fp32"
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp16" if has_tensor_cores(device) else "fp32"
     if precision == "bf16" and device.type == "cuda" and not has_bf16(device):
         raise ValueError(f"{torch.cuda.get_device_name(device)} has no bf16; use precision='fp16', or leave it out.")
     if precision != "fp32" and device.type not in ("cpu", "cuda"):
@@ -57,8 +63,10 @@ def pick_precision(precision: str,       # one of PRECISIONS
 def keep_memory() -> bool: # whether the allocator understood
     "Let this process keep freed memory for its next arrays; False where the allocator is not glibc's."
     most_mapped, trim, pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD in malloc.h
-    try: mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError): return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
     return all([mallopt(most_mapped, 0), mallopt(trim, -1), mallopt(pad, 64 << 20)])
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-24
@@ -103,13 +111,15 @@ def crowded(device: torch.device, # where it will run
            ) -> str:              # a note, or ""
     "Whether other processes use the cores that this one's threads are meant for, just now."
     threads, cores = torch.get_num_threads(), psutil.cpu_count()
-    if device.type != "cpu" or threads == 1 or cores - (busy := busy_cores()) > threads - 0.5: return ""
+    if device.type != "cpu" or threads == 1 or cores - (busy := busy_cores()) > threads - 0.5:
+        return ""
     return f"other processes keep {busy:.1f} of {cores} cores busy: with --threads 1 this will be faster"
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-29
 def free_memory(device: torch.device, # cpu, cuda or another
                ) -> int:              # bytes
     "What a run can have: on a GPU what nobody else holds; elsewhere what the system has available."
-    if device.type != "cuda": return psutil.virtual_memory().available
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device)

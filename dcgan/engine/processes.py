@@ -8,9 +8,10 @@ import atexit
 import os
 import signal
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,18 @@ def world() -> int:
         return 1
     size = os.environ["WORLD_SIZE"]
     if not size.isdecimal():
-        raise ValueError(f"WORLD_SIZE is {size!r}; expected a whole number, as torchrun sets it: unset it to train alone.")
+        raise ValueError(
+            f"WORLD_SIZE is {size!r}; expected a whole number, as torchrun sets it: unset it to train alone."
+        )
     return int(size)
 
 def alone_among_many() -> str: # a note, or ""
     "Whether another launcher started several of these processes, which then train one by one."
-    many = [f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", *FOREIGN) if os.environ.get(name, "1") not in ("", "0", "1")]
+    many = [
+        f"{name}={os.environ[name]}"
+        for name in ("WORLD_SIZE", *FOREIGN)
+        if os.environ.get(name, "1") not in ("", "0", "1")
+    ]
     if world() > 1 or not many:
         return ""
     return f"{many[0]} is set, but not by torchrun: this process trains alone; several share a run under torchrun or accelerate launch"
@@ -54,8 +61,10 @@ def without(names: Iterable[str], # of environment variables
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-10
 EVERY = 10  # steps between two questions whether to stop
-LOST = ("Another process of this run has ended, so this one ends too. The last checkpoint is whole: go on with resume=True, "
-        "with any number of processes that divides the batch.")
+LOST = (
+    "Another process of this run has ended, so this one ends too. The last checkpoint is whole: go on with resume=True, "
+    "with any number of processes that divides the batch."
+)
 
 class Processes(Engine):
     "How a step computes in several processes that share a batch: accelerate's way. `engine_for` makes one."
@@ -93,8 +102,10 @@ class Processes(Engine):
         first, *others = gather_object([recipe])
         for rank, other in enumerate(others, 1):
             if changed := differences(first, other):
-                raise ValueError(f"Process {rank} was started with another recipe than process 0 ({'; '.join(changed)}); "
-                                 "give all the same command.")
+                raise ValueError(
+                    f"Process {rank} was started with another recipe than process 0 ({'; '.join(changed)}); "
+                    "give all the same command."
+                )
 
     def mean(self, table: Tensor) -> Tensor:       # numbers of this process
         "The mean over all processes."

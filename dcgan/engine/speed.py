@@ -9,24 +9,24 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from numbers import Real
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..data import check_images
+from .cost import cost, explained, memory, textbook
 from .devices import busy_cores, pick_device, pick_precision, tune
 from ..recipes import Recipe
-from ..values import known
-from .cost import cost, explained, memory, textbook
-from ..shapes import must_be, shown, whole
 from ..steps import Engine
 from ..training import Trainer
+from ..values import known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-06
 def ours(trainer: Trainer, # just made
@@ -40,7 +40,8 @@ def ours(trainer: Trainer, # just made
 def settle(device: torch.device, # where work may still be going on
           ) -> None:
     "Wait until the device has done what it was given."
-    if device.type in ("cuda", "mps"): getattr(torch, device.type).synchronize()
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
 
 def check_seconds(seconds, # should be above 0
                  ) -> None:
@@ -58,7 +59,8 @@ def rate(run: Iterator[int],   # gives a number of images after each step
     check_seconds(seconds)
     device = torch.device(pick_device(str(device)))
     start, seen = perf_counter(), 0
-    while not seen or perf_counter() - start < seconds: seen += next(run)
+    while not seen or perf_counter() - start < seconds:
+        seen += next(run)
     settle(device)
     return seen / (perf_counter() - start)
 
@@ -67,7 +69,8 @@ def peak_memory(device: str | torch.device = "cpu", # of which the memory is ask
                ) -> float:                          # MiB
     "The most that this process has held: resident on a CPU, allocated on a GPU."
     device = pick_device(str(device))
-    if torch.device(device).type == "cuda": return torch.cuda.max_memory_allocated(device) / 2**20
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     if (status := Path("/proc/self/status")).exists() and "VmHWM:" in (text := status.read_text()):
         return int(text.split("VmHWM:")[1].split()[0]) / 2**10
     from resource import RUSAGE_SELF, getrusage
@@ -82,7 +85,8 @@ def begun(name: str,            # "textbook" or "ours"
          ) -> Iterator[int]:
     "A loop that is ready for its first step."
     must_be(Recipe, recipe=recipe)
-    if known("loop", name, Lap._fields) == "textbook": return textbook(recipe, images, recipe.epochs, device, open(os.devnull, "w"))
+    if known("loop", name, Lap._fields) == "textbook":
+        return textbook(recipe, images, recipe.epochs, device, open(os.devnull, "w"))
     tune(str(device))
     return ours(Trainer(recipe, images, Engine(device, precision)))
 
@@ -98,9 +102,12 @@ def obey(name: str, # "textbook" or "ours"
         with redirect_stdout(sys.stderr):
             run = begun(name, recipe, torch.from_numpy(images), precision, device)
             answer("ready")
-            while True: answer((rate(run, pickle.load(orders), device), peak_memory(device)))
-    except (EOFError, ConnectionError): pass  # no more orders
-    except Exception as e: answer(explained(e, recipe, device, precision))
+            while True:
+                answer((rate(run, pickle.load(orders), device), peak_memory(device)))
+    except (EOFError, ConnectionError):
+        pass  # no more orders
+    except Exception as e:
+        answer(explained(e, recipe, device, precision))
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-12
 class Runner:
@@ -120,16 +127,19 @@ class Runner:
             said = pickle.load(self.process.stdout)
         except (EOFError, ConnectionError):
             raise ConnectionError(f"The process of the loop {self.name!r} is gone; was there enough memory?") from None
-        if isinstance(said, Exception): raise said
+        if isinstance(said, Exception):
+            raise said
         return said
 
     def close(self) -> None:
         "No more orders. Who is at work yet is stopped."
-        try: self.process.communicate(timeout=5)
+        try:
+            self.process.communicate(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        except ConnectionError: pass  # it is gone already
+        except ConnectionError:
+            pass  # it is gone already
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-14
 class Lap(NamedTuple):
@@ -155,7 +165,8 @@ class Race(NamedTuple):
     @property
     def ratio(self) -> float: return self.ours / self.textbook
     @property
-    def spread(self) -> tuple[float, float]: return min(lap.ratio for lap in self.laps), max(lap.ratio for lap in self.laps)
+    def spread(self) -> tuple[float, float]:
+        return min(lap.ratio for lap in self.laps), max(lap.ratio for lap in self.laps)
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-14b
 def check_race(recipe: Recipe,   # should be what both train
@@ -186,10 +197,14 @@ def race(recipe: Recipe,           # what both train; its `net` is one that the 
     runners = [Runner(name) for name in Lap._fields]
     try:
         for order in job, turn:  # the first turn warms up
-            for runner in runners: runner.ask(order)
-        turns = [[runner.ask(turn) for runner in runners[::way]][::way] for way in ((1, -1) * rounds)[:rounds]]  # who begins, changes
+            for runner in runners:
+                runner.ask(order)
+        turns = [
+            [runner.ask(turn) for runner in runners[::way]][::way] for way in ((1, -1) * rounds)[:rounds]
+        ]  # who begins, changes
     finally:
-        for runner in runners: runner.close()
+        for runner in runners:
+            runner.close()
     laps = [Lap(*(speed for speed, _ in both)) for both in turns]
     return Race(laps, where, precision, tuple(mib for _, mib in turns[-1]), busy)
 
@@ -212,9 +227,11 @@ def peak(dtype: torch.dtype = torch.float32,  # of the matrices
         for repeat in range(repeats + 1):
             settle(device)
             start = perf_counter()
-            for _ in range(10 if gpu else 1): a @ b
+            for _ in range(10 if gpu else 1):
+                a @ b
             settle(device)
-            if repeat: best = max(best, (10 if gpu else 1) * 2 * n**3 / (perf_counter() - start))  # the first warms up
+            if repeat:
+                best = max(best, (10 if gpu else 1) * 2 * n**3 / (perf_counter() - start))  # the first warms up
     return best / 1e9
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-42
@@ -225,16 +242,26 @@ def standings(recipe: Recipe,     # that was raced
     "A race, its cost on paper, and the shares of the peak, as text."
     must_be(Race, found=found)
     if not isinstance(limit, Real) or not 0 <= limit < 1e12 or not found.laps:
-        raise ValueError(f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit of at least 0 and a round are needed.")
+        raise ValueError(
+            f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit of at least 0 and a round are needed."
+        )
     limit = limit or peak(DTYPES[found.precision], found.device)
     c, (least, most) = cost(recipe), found.spread
     lines = [f"| {recipe.name} | images/s | least to most | share of the peak |", "|---|---|---|---|"]
     for name in Lap._fields:
         rates = [getattr(lap, name) for lap in found.laps]
-        lines.append(f"| {name} | {median(rates):,.1f} | {min(rates):,.1f} to {max(rates):,.1f} | {c.flops * median(rates) / 1e9 / limit:.1%} |")
-    crowd = [f"other programs kept {found.busy:.1f} cores busy at the start: race again on a quiet machine"] if found.busy > 0.5 else []
-    return "\n".join([*lines, *crowd, f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in {len(found.laps)} rounds); MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}",
+        share = c.flops * median(rates) / 1e9 / limit
+        lines.append(f"| {name} | {median(rates):,.1f} | {min(rates):,.1f} to {max(rates):,.1f} | {share:.1%} |")
+    if found.busy > 0.5:
+        lines.append(f"other programs kept {found.busy:.1f} cores busy at the start: race again on a quiet machine")
+    mib = memory(recipe, recipe.batch_size, found.precision) / 2**20
+    return "\n".join([
+        *lines,
+        f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in {len(found.laps)} rounds); "
+        f"MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}",
         f"{c.d_macs / 1e6:,.1f} + {c.g_macs / 1e6:,.1f} million multiply-adds an image (D's step + G's), "
-        f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about {memory(recipe, recipe.batch_size, found.precision) / 2**20:,.0f} MiB with its maps",
-        f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, batch {recipe.batch_size}; {found.device}, "
-        f"ours in {found.precision}, the textbook's in fp32; peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}"])
+        f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about {mib:,.0f} MiB with its maps",
+        f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, "
+        f"batch {recipe.batch_size}; {found.device}, ours in {found.precision}, the textbook's in fp32; "
+        f"peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}",
+    ])

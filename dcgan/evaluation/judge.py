@@ -18,7 +18,8 @@ from ..datasets.files import Bank, kept
 from ..data import check_images, to_x
 from ..networks import ASSETS, Network, blocks, generator_for, init_weights
 from ..recipes import known
-from ..shapes import Row, must_be, rows_from, shape_table, shown, whole
+from ..shapes import Row, rows_from, shape_table
+from ..values import must_be, shown, whole
 from ..datasets.sources import cache_root, data_root
 from ..datasets.drawn import FACTORS, face_factors
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import to_x
+from ..datasets.sources import load
 from .judge import Judge, check_maps, digit_judge
 from ..networks import ASSETS, Generator, generator_for
 from ..plots import check_images
-from ..shapes import must_be, shown, whole
-from ..datasets.sources import load
+from ..values import must_be, shown, whole
 
 # %% ../../nbs/12_metrics.ipynb #12-06
 class Look(NamedTuple):
@@ -41,7 +41,10 @@ def look(judge: Judge,        # in eval mode
     whole(1, batch=batch)
     x = check_images(x)
     if len(x) >= 16 and x.min() >= 0 and x.max() > .5:
-        warnings.warn("none of these images has a pixel below 0: if they were scaled to [0, 1], give 2 * x - 1", stacklevel=3)
+        warnings.warn(
+            "none of these images has a pixel below 0: if they were scaled to [0, 1], give 2 * x - 1",
+            stacklevel=3,
+        )
     features = torch.cat([judge.features(part) for part in x.split(int(batch))])
     return Look(features, judge.answers(judge.head(features))[0].softmax(1))
 
@@ -52,11 +55,17 @@ def check_features(*sets: Tensor,        # each should be features (n, d)
     for a in sets:
         if not isinstance(a, Tensor) or not a.is_floating_point() or a.ndim != 2 or 0 in a.shape:
             given = f"{a.dtype} {tuple(a.shape)}" if isinstance(a, Tensor) else shown(a)
-            raise ValueError(f"Features must be a float tensor (n, d), n and d at least 1, such as look(judge, x).features; got {given}.")
+            raise ValueError(
+                f"Features must be a float tensor (n, d), n and d at least 1, such as look(judge, x).features; got {given}."
+            )
         if a.shape[1] != sets[0].shape[1]:
-            raise ValueError(f"Features of {sets[0].shape[1]} and of {a.shape[1]} numbers can't be compared; take both from one judge.")
+            raise ValueError(
+                f"Features of {sets[0].shape[1]} and of {a.shape[1]} numbers can't be compared; take both from one judge."
+            )
         if odd := (~a.isfinite()).any(1).sum().item():
-            raise ValueError(f"{odd} of {len(a)} samples have features that are nan or infinite; look for them in the images or the network.")
+            raise ValueError(
+                f"{odd} of {len(a)} samples have features that are nan or infinite; look for them in the images or the network."
+            )
     widest = max((a.dtype for a in sets), key=lambda dtype: torch.finfo(dtype).bits)
     return tuple(a.detach().to(widest if torch.finfo(widest).bits > 16 else torch.float32) for a in sets)
 
@@ -73,7 +82,8 @@ def enough(a: Tensor,   # features (n, d)
     "ValueError if there are too few for a covariance."
     a, = check_features(a)
     n, d = a.shape
-    if n <= d: raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, "
+    if n <= d:
+        raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, "
                                 "and 1,000 are good.")
     return a.double()
 
@@ -101,12 +111,21 @@ def fitted(x: Tensor,        # (n, c, h, w) in [-1, 1]
           ) -> Tensor:       # (n, *in_shape)
     "Images made grey or coloured, and resized, as a judge takes them."
     check_maps(x, "The images")
-    if not isinstance(in_shape, (tuple, list)) or len(in_shape) != 3 or in_shape[0] not in (1, 3) or x.shape[1] not in (1, 3):
-        raise ValueError(f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it and in the images {tuple(x.shape)}.")
+    if (
+        not isinstance(in_shape, (tuple, list))
+        or len(in_shape) != 3
+        or in_shape[0] not in (1, 3)
+        or x.shape[1] not in (1, 3)
+    ):
+        raise ValueError(
+            f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it and in the images {tuple(x.shape)}."
+        )
     c, h, w = in_shape
     whole(1, height=h, side=w)
-    if x.shape[1] > c: x = (x * GREY.to(x)).sum(1, keepdim=True)
-    if x.shape[2:] != (h, w): x = F.interpolate(x, size=(h, w), mode="bilinear", antialias=True).clamp(-1, 1)
+    if x.shape[1] > c:
+        x = (x * GREY.to(x)).sum(1, keepdim=True)
+    if x.shape[2:] != (h, w):
+        x = F.interpolate(x, size=(h, w), mode="bilinear", antialias=True).clamp(-1, 1)
     return x.expand(-1, c, -1, -1)
 
 # %% ../../nbs/12_metrics.ipynb #12-17b
@@ -118,7 +137,9 @@ def check_sampler(G,      # should draw images
         raise ValueError(f"G is {shown(G)}; it must be a generator, such as Generator.from_pretrained('digits').")
     whole(1, n=n)
     if n > 1_000_000:
-        raise ValueError(f"n is {n:,}; more than a million images are not kept in memory at once, and 10,000 are plenty.")
+        raise ValueError(
+            f"n is {n:,}; more than a million images are not kept in memory at once, and 10,000 are plenty."
+        )
 
 # %% ../../nbs/12_metrics.ipynb #12-19
 @lru_cache(maxsize=1)
@@ -203,9 +224,13 @@ def check_probs(probs: Tensor,  # should be (n, classes), rows that add up to 1
     "ValueError unless these are probabilities of one image or more."
     if not isinstance(probs, Tensor) or not probs.is_floating_point() or probs.ndim != 2 or 0 in probs.shape:
         given = f"{probs.dtype} {tuple(probs.shape)}" if isinstance(probs, Tensor) else shown(probs)
-        raise ValueError(f"Probabilities must be a float tensor (n, classes), n at least 1, such as look(judge, x).probs; got {given}.")
+        raise ValueError(
+            f"Probabilities must be a float tensor (n, classes), n at least 1, such as look(judge, x).probs; got {given}."
+        )
     if not (probs.min() >= 0 and (probs.float().sum(1) - 1).abs().max() < .02):  # nan ends here as well
-        raise ValueError("Probabilities must be from 0 to 1 and add up to 1 for each image; for logits, take their softmax(1) first.")
+        raise ValueError(
+            "Probabilities must be from 0 to 1 and add up to 1 for each image; for logits, take their softmax(1) first."
+        )
 
 # %% ../../nbs/12_metrics.ipynb #12-30
 def diversity(fake: Look,    # of generated images
@@ -216,7 +241,11 @@ def diversity(fake: Look,    # of generated images
     check_features(fake.features, real.features)
     for seen in fake, real:
         check_probs(seen.probs)
-    if not len(fake.features) == len(fake.probs) or not len(real.features) == len(real.probs) or fake.probs.shape[1] != real.probs.shape[1]:
+    if (
+        not len(fake.features) == len(fake.probs)
+        or not len(real.features) == len(real.probs)
+        or fake.probs.shape[1] != real.probs.shape[1]
+    ):
         raise ValueError("A look needs features and probabilities of the same images, and both looks the same classes.")
     def spread(seen, k):
         f = seen.features[seen.probs.argmax(1) == k][:1000]
@@ -265,7 +294,9 @@ def bootstrap(measure: Callable[[Tensor, Tensor], float], # such as `frechet`
     whole(1, times=times)
     whole(0, seed=seed)
     if not callable(measure):
-        raise ValueError(f"measure is {shown(measure)}; it must be a function of two sets of features, such as frechet.")
+        raise ValueError(
+            f"measure is {shown(measure)}; it must be a function of two sets of features, such as frechet."
+        )
     g = generator_for(seed, 5)
     def again(f): return f[torch.randint(len(f), (len(f),), generator=g)]
     return torch.tensor([measure(again(a), again(b)) for _ in range(times)])
@@ -279,9 +310,11 @@ def inception_fid(x: Tensor,     # images (n, c, h, w) in [-1, 1]
     weights = Path(torch.hub.get_dir()) / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
     missing = [] if find_spec("torch_fidelity") else ["the package torch-fidelity"]
     missing += [] if weights.is_file() else [f"the file {weights.name} in ~/.cache/torch/hub/checkpoints"]
-    if missing: raise FileNotFoundError(f"Inception FID needs {' and '.join(missing)}; digit-FID needs neither.")
+    if missing:
+        raise FileNotFoundError(f"Inception FID needs {' and '.join(missing)}; digit-FID needs neither.")
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(weights))
     for images, is_real in (x, False), (real, True):
-        for part in check_images(images).split(50): metric.update(fitted(part, (3, *part.shape[2:])) / 2 + .5, real=is_real)
+        for part in check_images(images).split(50):
+            metric.update(fitted(part, (3, *part.shape[2:])) / 2 + .5, real=is_real)
     return metric.compute().item()

@@ -21,7 +21,7 @@ from .metrics import (Copies, Look, bootstrap, check_sampler, copies, coverage, 
 from ..networks import Generator, find_model
 from ..plots import FAKE, REAL, Picture, show_grid
 from ..recipes import Recipe, from_json
-from ..shapes import must_be, shown, whole
+from ..values import must_be, shown, whole
 from ..datasets.sources import Bank, load
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-06
