@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+
 from dcgan.data import to_x
 from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import Judge, accuracy, train_judge

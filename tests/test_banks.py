@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from notebooks import ROOT
 from PIL import Image
 
+from dcgan.data import Batches, check_images
 from dcgan.datasets import files as banks
 from dcgan.datasets.files import Job, cached, decoded, fingerprint, from_files
-from dcgan.data import Batches, check_images
+
+from notebooks import ROOT
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
 

@@ -5,11 +5,12 @@ import urllib.error
 from pathlib import Path
 
 import pytest
-from formats import mnist_files  # noqa: F401 (a fixture)
 from torchvision.datasets import utils
 
 from dcgan.datasets import sources
 from dcgan.datasets.sources import Want, load
+
+from formats import mnist_files  # noqa: F401 (a fixture)
 
 REFUSED = urllib.error.HTTPError("http://x", 403, "Forbidden", None, None)
 

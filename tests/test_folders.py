@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from formats import picture
-from notebooks import ROOT
 from PIL import Image
 
 from dcgan.datasets import files
 from dcgan.datasets.files import decoded, image_endings
 from dcgan.datasets.sources import _header, load
+
+from formats import picture
+from notebooks import ROOT
 
 
 @pytest.fixture(autouse=True)

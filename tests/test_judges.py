@@ -4,15 +4,27 @@ import os
 
 import pytest
 import torch
-from dcgan.datasets.files import Bank
+
 from dcgan.data import to_x
-from dcgan.evaluation.judge import (QUESTIONS, Judge, accuracy, digit_judge, face_labels, judge_for, judge_layers, labels_of, moved,
-                          train_judge)
+from dcgan.datasets.drawn import FACTORS, face_factors, faces
+from dcgan.datasets.files import Bank
+from dcgan.datasets.sources import load
+from dcgan.evaluation.judge import (
+    QUESTIONS,
+    Judge,
+    accuracy,
+    digit_judge,
+    face_labels,
+    judge_for,
+    judge_layers,
+    labels_of,
+    moved,
+    train_judge,
+)
 from dcgan.evaluation.metrics import judge_report
 from dcgan.networks import ASSETS, generator_for, shipped
 from dcgan.shapes import shape_table
-from dcgan.datasets.sources import load
-from dcgan.datasets.drawn import FACTORS, face_factors, faces
+
 from notebooks import ROOT
 
 

@@ -4,12 +4,29 @@ import sys
 
 import pytest
 import torch
+
 from dcgan.data import to_x
-from dcgan.evaluation.metrics import (Look, bootstrap, copies, coverage, digit_fid, digit_judge, diversity, enough, fitted, frechet, inception_fid,
-                           judge_report, kernel_distance, look, nearest, precision_recall)
+from dcgan.datasets.sources import load
+from dcgan.evaluation.metrics import (
+    Look,
+    bootstrap,
+    copies,
+    coverage,
+    digit_fid,
+    digit_judge,
+    diversity,
+    enough,
+    fitted,
+    frechet,
+    inception_fid,
+    judge_report,
+    kernel_distance,
+    look,
+    nearest,
+    precision_recall,
+)
 from dcgan.networks import Generator, generator_for
 from dcgan.recipes import RECIPES
-from dcgan.datasets.sources import load
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,14 +4,16 @@ import signal
 
 import pytest
 import torch
-from dcgan.datasets.files import Bank
+
 from dcgan.data import order, to_x
+from dcgan.datasets.files import Bank
+from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import digit_judge, judge_for
+from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, _pixels, _rounded, evaluate, in_words, page, reference_for
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
-from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, _pixels, _rounded, evaluate, in_words, page, reference_for
-from dcgan.datasets.sources import load
 from dcgan.training import Trainer
+
 from running import train
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from formats import celeba, cifar, picture, svhn  # noqa: F401 (fixtures)
 from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
@@ -19,6 +18,8 @@ from torchvision.transforms.v2 import functional as T
 
 from dcgan.datasets import sources
 from dcgan.datasets.sources import SOURCES, Want, fitted, load, recoloured, resized, shaped
+
+from formats import celeba, cifar, picture, svhn  # noqa: F401 (fixtures)
 
 RNG = np.random.default_rng(0)
 

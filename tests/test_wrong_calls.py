@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from dcgan import data
-from dcgan.datasets import drawn as standins, files as banks, sources
+from dcgan.datasets import drawn as standins
+from dcgan.datasets import files as banks
+from dcgan.datasets import sources
 
 IMAGES, X = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)
 BAD = {"None": None, "text": "x\n\ud800", "list": [], "dict": {}, "minus": -1, "half": 0.5, "nan": float("nan"), "huge": 10**18, "object": object(),

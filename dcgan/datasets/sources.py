@@ -25,8 +25,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import check_images, digits
-from .files import (Bank, Job, cached, check_shape, fingerprint, from_files, image_endings, in_threads,
-                                  opened, place, printable, writing_in)
+from dcgan.datasets.files import (
+    Bank,
+    Job,
+    cached,
+    check_shape,
+    fingerprint,
+    from_files,
+    image_endings,
+    in_threads,
+    opened,
+    place,
+    printable,
+    writing_in,
+)
 from ..values import known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-06

@@ -15,14 +15,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import check_images, order, to_x
+from ..datasets.sources import Bank, load
 from .judge import Judge, accuracy, judge_for, labels_of
-from .metrics import (Copies, Look, bootstrap, check_sampler, copies, coverage, diversity, fitted, frechet, judge_report,
-                           kernel_distance, look, precision_recall)
+from dcgan.evaluation.metrics import (
+    Copies,
+    Look,
+    bootstrap,
+    check_sampler,
+    copies,
+    coverage,
+    diversity,
+    fitted,
+    frechet,
+    judge_report,
+    kernel_distance,
+    look,
+    precision_recall,
+)
 from ..networks import Generator, find_model
 from ..plots import FAKE, REAL, Picture, show_grid
 from ..recipes import Recipe, from_json
 from ..values import must_be, shown, whole
-from ..datasets.sources import Bank, load
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-06
 class Reference(NamedTuple):
