@@ -22,13 +22,15 @@ def server(monkeypatch):
     def fetch(url, path, chunk_size=None):
         got = files.get(url.rsplit("/")[-1], REFUSED)
         Path(path).write_bytes(got if isinstance(got, bytes) else b"half a file")
-        if not isinstance(got, bytes): raise got
+        if not isinstance(got, bytes):
+            raise got
     monkeypatch.setattr(utils, "_get_redirect_url", lambda url, **_: url)
     monkeypatch.setattr(utils, "_urlretrieve", fetch)
     return files
 
 
-def everything(folder): return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+def everything(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
@@ -61,13 +63,15 @@ def test_a_page_instead_of_the_file(tmp_path, server, mnist_files):
 
 def test_interrupted_leaves_no_trace(tmp_path, server, mnist_files):
     server.update(mnist_files | {"t10k-images-idx3-ubyte.gz": KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt): load("mnist", data_dir=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        load("mnist", data_dir=tmp_path)
     assert not everything(tmp_path)
 
 
 def test_archives_put_by_hand_are_enough(tmp_path, server, mnist_files):
     (tmp_path/"MNIST"/"raw").mkdir(parents=True)
-    for name, data in mnist_files.items(): (tmp_path/"MNIST"/"raw"/name).write_bytes(data)
+    for name, data in mnist_files.items():
+        (tmp_path/"MNIST"/"raw"/name).write_bytes(data)
     assert len(load("mnist", data_dir=tmp_path).images) == 12
 
 
@@ -77,7 +81,8 @@ def test_only_what_is_missing_is_named_and_what_is_there_stays(tmp_path, server,
     (tmp_path/"MNIST"/"raw"/good).write_bytes(mnist_files[good])
     (tmp_path/"MNIST"/"raw"/bad).write_bytes(b"cut short")
     before = everything(tmp_path)
-    with pytest.raises(FileNotFoundError) as e: load("mnist", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError) as e:
+        load("mnist", data_dir=tmp_path)
     assert f"the checksum of MNIST/raw/{bad} is wrong" in str(e.value).replace("\\", "/")
     assert good not in str(e.value) and all(name in str(e.value) for name in missing)
     assert everything(tmp_path) == before and (tmp_path/"MNIST"/"raw"/bad).read_bytes() == b"cut short"
@@ -88,7 +93,8 @@ def test_only_what_is_missing_is_named_and_what_is_there_stays(tmp_path, server,
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"\0\0\x08\x03\0\0\0\x0c"])
 def test_damaged_files_are_named_and_left_alone(tmp_path, server, mnist_files, content):
     (tmp_path/"MNIST"/"raw").mkdir(parents=True)
-    for name, data in mnist_files.items(): (tmp_path/"MNIST"/"raw"/name[:-3]).write_bytes(gzip.decompress(data))
+    for name, data in mnist_files.items():
+        (tmp_path/"MNIST"/"raw"/name[:-3]).write_bytes(gzip.decompress(data))
     (tmp_path/"MNIST"/"raw"/"train-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(ValueError, match="the files of mnist in .* can't be read .*: delete them$"):
         load("mnist", data_dir=tmp_path)
@@ -103,25 +109,30 @@ def test_a_download_that_cannot_be_written(tmp_path, server, mnist_files):
 
 def test_an_empty_raw_folder_is_not_mnist(tmp_path, server, mnist_files):
     (tmp_path/"MNIST"/"raw").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="mnist is not in .*put MNIST/raw/train-images"): load("mnist", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match="mnist is not in .*put MNIST/raw/train-images"):
+        load("mnist", data_dir=tmp_path)
     assert not any((tmp_path/"MNIST"/"raw").iterdir())
 
 
-def obtained(want, make, files, **more): return sources._obtained(want, make, files, "digits", **more)
+def obtained(want, make, files, **more):
+    return sources._obtained(want, make, files, "digits", **more)
 
 
 def test_a_folder_below_is_downloaded_into(tmp_path, server):
     seen = []
     def make(root, download=False):
         seen.append(Path(root).name)
-        if download: Path(root).mkdir(), (Path(root)/"f").write_text("x")
-        if not (Path(root)/"f").exists(): raise RuntimeError("Dataset not found")
+        if download:
+            Path(root).mkdir(), (Path(root)/"f").write_text("x")
+        if not (Path(root)/"f").exists():
+            raise RuntimeError("Dataset not found")
         return (Path(root)/"f").read_text()
     assert obtained(Want("x", data_dir=tmp_path), make, [], under="SVHN") == "x" and set(seen) == {"SVHN"}
 
 
 def test_tables_in_place_of_files_are_named(tmp_path):
-    def make(root, download=False): raise RuntimeError("Dataset not found or corrupted. You can use download=True to download it")
+    def make(root, download=False):
+        raise RuntimeError("Dataset not found or corrupted. You can use download=True to download it")
     (tmp_path/"a.csv").write_text("image_id,partition")
     with pytest.raises(FileNotFoundError, match="tables such as a.csv are not read in their place: put a.txt there"):
         obtained(Want("x", data_dir=tmp_path), make, [(Path("a.txt"), None)])
@@ -129,9 +140,11 @@ def test_tables_in_place_of_files_are_named(tmp_path):
 
 def test_a_download_stopped_while_it_is_moved_loses_nothing(tmp_path, server, mnist_files, monkeypatch):
     server.update(mnist_files)
-    def full(*_): raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
     with monkeypatch.context() as m:
         m.setattr(sources.os, "replace", full)
-        with pytest.raises(FileNotFoundError, match="could not be downloaded .*No space left on device.: put"): load("mnist", data_dir=tmp_path)
+        with pytest.raises(FileNotFoundError, match="could not be downloaded .*No space left on device.: put"):
+            load("mnist", data_dir=tmp_path)
     assert not everything(tmp_path)
     assert len(load("mnist", data_dir=tmp_path).images) == 12

@@ -12,9 +12,9 @@ from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import (
     QUESTIONS,
     Judge,
+    _face_labels,
     accuracy,
     digit_judge,
-    face_labels,
     judge_for,
     judge_layers,
     labels_of,
@@ -125,7 +125,7 @@ def test_it_survives_saving(tmp_path):
 
 
 def test_factors_become_answers():
-    labels, drawn = face_labels(50), face_factors(50)
+    labels, drawn = _face_labels(50), face_factors(50)
     assert labels.shape == (50, len(QUESTIONS)) and set(QUESTIONS) == set(FACTORS) - {"x", "y", "size"}
     assert labels[:, QUESTIONS.index("hat")].tolist() == drawn["hat"].tolist()
     assert labels[:, QUESTIONS.index("background")].tolist() == drawn["background"].tolist()
@@ -185,18 +185,23 @@ def test_a_damaged_judge_is_made_anew(tmp_path, capsys, damage):
     bank, x = some_bank(), to_x(some_bank().images)
     first = judge_for(bank, tmp_path, epochs=1)
     folder, = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
-    if damage == "cut": (folder / "model.safetensors").write_bytes(b"\0" * 20)
-    if damage == "gone": (folder / "model.safetensors").unlink()
-    if damage == "config": (folder / "config.json").write_text("{")
+    if damage == "cut":
+        (folder / "model.safetensors").write_bytes(b"\0" * 20)
+    if damage == "gone":
+        (folder / "model.safetensors").unlink()
+    if damage == "config":
+        (folder / "config.json").write_text("{")
     capsys.readouterr()
     again = judge_for(bank, tmp_path, epochs=1)
     assert "trained once" in capsys.readouterr().out and torch.equal(first(x), again(x))
 
 
 def test_an_interrupted_training_leaves_nothing(tmp_path, monkeypatch):
-    def stop(*a, **k): raise KeyboardInterrupt
+    def stop(*a, **k):
+        raise KeyboardInterrupt
     monkeypatch.setattr(Judge, "save_pretrained", stop)
-    with pytest.raises(KeyboardInterrupt): judge_for(some_bank(), tmp_path, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        judge_for(some_bank(), tmp_path, epochs=1)
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
 
 

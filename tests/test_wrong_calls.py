@@ -37,7 +37,8 @@ def test_one_sentence(f, args, i, fine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("f"), Image.new("L", (8, 8)).save("f/a.png")
     for bad in set(BAD) - set(fine):
-        with pytest.raises((ValueError, FileNotFoundError)) as e: f(*args[:i], BAD[bad], *args[i + 1:])
+        with pytest.raises((ValueError, FileNotFoundError)) as e:
+            f(*args[:i], BAD[bad], *args[i + 1:])
         said = str(e.value)
         said.encode()
         assert "\n" not in said and any(word in said for word in ("expected", "give ", "must be", "there is", "there are", "ask for")), bad

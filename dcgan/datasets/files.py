@@ -68,13 +68,15 @@ def check_shape(size: int | None,     # side of the images; None: as they are
             raise ValueError(f"channels={channels}, expected 1 (grey), 3 (RGB) or None")
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-13
-_NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # Pillow knows their names, but can't decode them by itself
+# Pillow knows the names of these formats, but can't decode them by itself
+_NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 def image_endings() -> dict[str, str]:  # ".jpg": "JPEG", …, also of formats that a plugin has added
     "The endings of all files that Pillow can decode."
     from PIL import Image
     Image.preinit()                                              # the usual formats are tried first
-    return {end: kind for end, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind not in _NO_PIXELS}
+    kinds = set(Image.OPEN) - _NO_PIXELS
+    return {end: kind for end, kind in Image.registered_extensions().items() if kind in kinds}
 
 def opened(file: Path  # an image file
           ):           # a PIL image that isn't decoded yet
@@ -317,8 +319,9 @@ def _build(part: Path, job: Job) -> None:
         raise OSError(full + "the disk is full now" + room) from None
     if not any(entry["bytes"] for entry in log):
         shutil.rmtree(part)
-        first = next((f"{name}: {why}" for entry in log[1:] for name, why in entry["broken"].items()), "there were none")
-        raise ValueError(f"{job.name}: none of {job.n} images could be read; the first is {printable(first)}")
+        broken = [f"{name}: {why}" for entry in log[1:] for name, why in entry["broken"].items()]
+        first = printable(next(iter(broken), "there were none"))
+        raise ValueError(f"{job.name}: none of {job.n} images could be read; the first is {first}")
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-59
 def cached(root: Path,                  # where cached data sets are kept

@@ -91,7 +91,8 @@ def _quality(seen: Look,  # of generated images, or of training images in their 
     precision, recall = precision_recall(real.features, seen.features[:len(real.features)])
     drawn, varied = coverage(seen.probs), diversity(seen, real)
     return {"precision": precision, "recall": recall, "classes": drawn.classes, "sure": drawn.sure,
-            "diversity": varied.nanmean().item(), "shares": drawn.shares.tolist(), "diversity_by_class": varied.tolist()}
+            "diversity": varied.nanmean().item(), "shares": drawn.shares.tolist(),
+            "diversity_by_class": varied.tolist()}
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-11
 class Evaluation(NamedTuple):
@@ -120,7 +121,8 @@ def evaluate(G: Generator,               # whose images
     some = order(len(bank.images), 0, 0)[:n]
     as_many = Look(train.features[some], train.probs[some])
     known = fitted(to_x(bank.images if own is None else check_images(own, "own")), judge.in_shape)
-    found, pairs = _find_copies(x, seen[0], known, train if own is None else look(judge, known), to_x(test.images), real)
+    of_known = train if own is None else look(judge, known)
+    found, pairs = _find_copies(x, seen[0], known, of_known, to_x(test.images), real)
     numbers = {"metric": f"{name}, not Inception FID", "samples": int(n), "held_out": len(test.images),
                "judge_accuracy": _mean_accuracy(judge, test), **_distances(seen, as_many.features, real.features),
                **_quality(seen[0], real),
@@ -239,7 +241,8 @@ def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:ow
     "The generator, and its recipe if one lies with it. FileNotFoundError for a run without a generator."
     if not isinstance(what, (str, os.PathLike)):
         raise ValueError(f"what is {shown(what)}; it must be a run folder, a saved folder, a shipped name, or hub:owner/name.")
-    if Path(what, "recipe.json").is_file() and not any(Path(what, f, "model.safetensors").is_file() for f in ("", "generator")):
+    weights = Path(what, "model.safetensors"), Path(what, "generator", "model.safetensors")
+    if Path(what, "recipe.json").is_file() and not any(file.is_file() for file in weights):
         raise FileNotFoundError(f"{what} holds no generator yet; go on training it with resume=True, or name another run.")
     G, near = Generator.from_pretrained(what), Path(find_model(what))
     recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
