@@ -12,9 +12,9 @@ from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import (
     QUESTIONS,
     Judge,
-    _face_labels,
     accuracy,
     digit_judge,
+    face_labels,
     judge_for,
     judge_layers,
     labels_of,
@@ -125,7 +125,7 @@ def test_it_survives_saving(tmp_path):
 
 
 def test_factors_become_answers():
-    labels, drawn = _face_labels(50), face_factors(50)
+    labels, drawn = face_labels(50), face_factors(50)
     assert labels.shape == (50, len(QUESTIONS)) and set(QUESTIONS) == set(FACTORS) - {"x", "y", "size"}
     assert labels[:, QUESTIONS.index("hat")].tolist() == drawn["hat"].tolist()
     assert labels[:, QUESTIONS.index("background")].tolist() == drawn["background"].tolist()
