@@ -31,9 +31,9 @@ class Contender(NamedTuple):
 
 def contenders() -> dict[str, Contender]:
     "Name → what runs: reference 1 as its scripts run it, reference 2's net at 32×32, the best first try, the default."
-    from dcgan.recipes import MNIST28, NETS, RECIPES, digits_d
+    from dcgan.recipes import NETS, RECIPES, digits_d
     NETS["first try"] = NETS["mnist28"][0], lambda size, channels, filters, bias: digits_d(size, channels, filters // 4, bias)
-    r1 = MNIST28.replace(data="digits", rotate=0.)
+    r1 = RECIPES["mnist28"].replace(data="digits", rotate=0.)
     return {"textbook R1": Contender(r1, "fp32", True),
             "R2's net at 32": Contender(RECIPES["mnist64"].replace(data="digits", image_size=32)),
             "first try": Contender(r1.replace(net="first try", batch_size=64, lr_g=1e-3, lr_d=1e-3, ema=0.995)),

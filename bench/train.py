@@ -25,9 +25,9 @@ SAME = "net", "channels", "machine", "device", "torch", "precision"  # rows alik
 
 def recipe_of(net: str, channels: int):
     "The recipe of a network on data that are always there: digits, or drawn faces at 64×64 in colour."
-    from dcgan.recipes import MNIST28, PAPER
-    if net == "r1": return MNIST28.replace(name=f"r1-{channels}", data="digits", rotate=0., channels=channels)
-    return PAPER.replace(name=f"paper{net}-{channels}", filters=int(net), channels=channels, data="faces" if channels == 3 else "digits")
+    from dcgan.recipes import RECIPES
+    if net == "r1": return RECIPES["mnist28"].replace(name=f"r1-{channels}", data="digits", rotate=0., channels=channels)
+    return RECIPES["mnist64-paper"].replace(name=f"paper{net}-{channels}", filters=int(net), channels=channels, data="faces" if channels == 3 else "digits")
 
 
 def images_of(recipe, n: int | None = 2048):

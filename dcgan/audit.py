@@ -42,14 +42,9 @@ class _Recorder(TorchDispatchMode):
     "Notes every operation that depends on the batch `x`; the result of number `boost` is scaled up to 10,000."
     def __init__(self, x, boost):
         super().__init__()
-        self.n, self.boost, self.ops, self.stack, self.made, self.last = (
-            len(x),
-            boost,
-            [],
-            [""],
-            {id(x): (-1, x)},
-            "the input",
-        )
+        self.n, self.boost, self.ops = len(x), boost, []
+        self.stack, self.made, self.last = [""], {id(x): (-1, x)}, "the input"
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         flows, rest = ([t for t in given if (id(t) in self.made) == flow] for flow in (True, False))
@@ -65,18 +60,8 @@ class _Recorder(TorchDispatchMode):
             where = self.stack[-1] or (f"{kind} number {1 + sum(bool(op.kind) for op in self.ops)}" if kind else "")
             self.made |= {id(t): (len(self.ops), t) for t in results}  # `t` stays alive, so that its id stays its own
             self.last = where or self.last
-            self.ops.append(
-                Op(
-                    name,
-                    kind,
-                    where or f"{name} after {self.last}",
-                    args,
-                    reads,
-                    shape,
-                    results[0].clone(),
-                    weight,
-                )
-            )
+            where = where or f"{name} after {self.last}"
+            self.ops.append(Op(name, kind, where, args, reads, shape, results[0].clone(), weight))
         return out
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-11
@@ -376,12 +361,9 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
         if abs(w.std() / 0.02 - 1) > 0.25 + 2 / w.numel() ** 0.5
         or abs(w.mean()) > w.std() * (0.1 + 4 / w.numel() ** 0.5)
     }
-    for where in off:
-        yield (
-            "broken",
-            where,
-            f"deviation {' to '.join(dict.fromkeys(f'{end(off.values()):.1g}' for end in (min, max)))}: draw from N(0, 0.02)",
-        )
+    if off:
+        ends = " to ".join(dict.fromkeys(f"{end(off.values()):.1g}" for end in (min, max)))
+        yield from [("broken", where, f"deviation {ends}: draw from N(0, 0.02)") for where in off]
     norms = [
         (op.where, op.args["weight"])
         for op in t.ops

@@ -36,7 +36,7 @@ from .networks import Discriminator, Generator
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .recipes import Recipe, command, differences, from_json, to_json
 from .training import COLUMNS, STATS, Trainer
-from .values import home, machine
+from .values import home, machine, whole
 
 # %% ../nbs/10_checkpoints.ipynb #10-11
 WRAPPERS = "module", "_orig_mod"  # what DataParallel, torch.compile and a moving average put before a weight's name
@@ -382,12 +382,12 @@ def save_generator(G: Generator, # to keep
                 os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-ASIDE = re.compile(r"\.(generator|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+")  # our own names
+ASIDE = re.compile(r"\.(generator|epoch-\d+|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+")  # our own names
 
 def clear_leftovers(folder: Path, # the run folder
                    ) -> None:
     "Remove what a killed process of ours was writing aside; what anybody else put there stays."
-    for left in [*folder.glob(".*"), *(folder / "samples").glob(".*")]:
+    for left in [*folder.glob(".*"), *(folder / "samples").glob(".*"), *(folder / "kept").glob(".*")]:
         if ASIDE.fullmatch(left.name) and not left.is_symlink():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
@@ -459,9 +459,11 @@ class RunFolder:
                  folder: str | Path | Callable[[], Path],  # a new one, or what makes one; with resume=True, a run's
                  resume: bool = False,                     # go on with the run in it
                  save_every: int | None = None,            # epochs between checkpoints; none: the recipe's
-                 pictures: bool = True):                   # write pictures, curves and animations
+                 pictures: bool = True,                    # write pictures, curves and animations
+                 keep_every: int = 0):                     # epochs between generators that stay in `kept`; 0: only the newest
         if save_every is not None and (type(save_every) is not int or save_every < 1):
             raise ValueError(f"save_every is {save_every!r}; it must be a whole number of epochs from 1, or None.")
+        self.keep_every = whole(0, keep_every=keep_every)
         self.resume, self.save_every, self.pictures, self.held = resume, save_every, pictures, ExitStack()
         self.make = folder if callable(folder) else None
         self.path = None if callable(folder) else home(folder)
@@ -472,6 +474,7 @@ class RunFolder:
         "Make the folder and its first checkpoint, or go on from the one in it; nothing is touched before all is checked."
         state, note, self.path = trainer.engine.ask(lambda: self.claimed(trainer))
         self.content = state.get("content") or content(trainer.images)
+        trainer.notes.append(f"{'goes on' if self.resume else 'kept'} in {self.path}")
         if self.resume:
             trainer.load_state(bare(state))
             trainer.notes += [n for n in (note, changes(state, setting(trainer))) if n]
@@ -518,10 +521,14 @@ class RunFolder:
             self.draw(trainer, f"samples/step-{trainer.step:07d}.png")
 
     def keep(self, trainer: Trainer) -> None:  # at an epoch's end
-        "A checkpoint, where one is due; the last epoch is always saved."
+        "A checkpoint and a generator that stays, where they are due; the last epoch is always saved."
         epoch = trainer.step // len(trainer.batches)
         if epoch % (self.save_every or trainer.recipe.save_every) == 0 or trainer.step == trainer.total:
             self.save(trainer)
+        if self.keep_every and epoch % self.keep_every == 0 and trainer.engine.main:
+            with writing(self.path):
+                (self.path / "kept").mkdir(exist_ok=True)
+            save_generator(trainer.best_G, self.path / "kept" / f"epoch-{epoch:04d}")
 
     def rescue(self, trainer: Trainer) -> None:  # whose callback has failed
         "A checkpoint of what was trained so far."

@@ -26,10 +26,11 @@ import torch
 import tyro
 from torch import cuda, nn
 
+from . import __version__
 from .audit import audit
 from .checkpoints import RunFolder, new_run, report, writing
 from .data import to_x
-from .datasets.sources import Bank, load
+from .datasets.sources import SOURCES, Bank, load
 from .engine.cost import explained, memory
 from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
 from .engine.processes import alone_among_many, engine_for
@@ -38,7 +39,7 @@ from .evaluation.metrics import inception_fid
 from .evaluation.reports import FidCallback, earlier, evaluate, in_words, page, reference_for, trained
 from .networks import Generator, find_model
 from .plots import picture_format, save_figure, save_grid, write_aside
-from .recipes import ABOUT, RECIPES, Recipe, flag, from_json
+from .recipes import ABOUT, CPU, RECIPES, Recipe, flag, from_json
 from .training import Progress, Trainer
 from .values import check_memory, counted, home, known
 
@@ -63,6 +64,7 @@ class TrainFlags:
     compile: str = "none"         # a backend of torch.compile for both networks, such as inductor
     verbose: int = 1              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
     save_plots: bool = True       # write pictures, curves and animations
+    keep_every: int = 0           # epochs between generators that stay, in the run's folder kept; 0: only the newest
     data_dir: Path | None = None  # where downloaded data are; None: $DCGAN_DATA, else data
     evaluate_every: int = 0       # epochs between measurements of the distance to real images; 0: none
     resize: bool = False          # resize images for them, where the judge takes others
@@ -140,8 +142,11 @@ def word(argv: list[str], # the words after the command
 
 def pick(argv: list[str]) -> Recipe:
     "The recipe named by the first word."
-    name = word(argv, "recipe")
-    return RECIPES[known("recipe", name, RECIPES)] if name else RECIPES["digits"]
+    name = word(argv, "recipe") or "digits"
+    if name not in RECIPES and name in SOURCES:
+        fits = next((r.name for r in RECIPES.values() if name in (r.data, CPU.get(r.name, {}).get("data"))), "digits")
+        raise ValueError(f"{name!r} is a data set, not a recipe: dcgan train {fits} --data {name}")
+    return RECIPES[known("recipe", name, RECIPES)]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-14b
 def check_size(recipe: Recipe, # about to be run
@@ -208,7 +213,8 @@ def train(argv: list[str]) -> int:
             flags = parse(argv, TrainFlags(as_flags(started)), f"train {recipe.name}")
     recipe = as_recipe(flags.recipe)
     check_wishes(recipe, flags)
-    folder = RunFolder(flags.run or partial(new_run, recipe.name), flags.resume, pictures=flags.save_plots)
+    where = flags.run or partial(new_run, recipe.name)
+    folder = RunFolder(where, flags.resume, pictures=flags.save_plots, keep_every=flags.keep_every)
     trainer = trainer_for(recipe, flags, folder)
     try:
         trainer.train()
@@ -271,6 +277,11 @@ def measuring(recipe: Recipe,    # about to be trained
     ]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-17
+def typed() -> str:
+    "How a shell starts this command again: `dcgan`, or its path where it is on no path that the shell searches."
+    started = Path(sys.argv[0])
+    return quote(str(started)) if started.stem == "dcgan" and not shutil.which("dcgan") else "dcgan"
+
 def say_end(trainer: Trainer,  # at its end, or stopped
             folder: RunFolder, # that kept it
             flags: TrainFlags, # as given
@@ -282,7 +293,7 @@ def say_end(trainer: Trainer,  # at its end, or stopped
     if trainer.stopped:
         given = [flag(f.name, getattr(flags, f.name)) for f in fields(flags)
                  if f.name not in ("recipe", "run", "resume") and getattr(flags, f.name) != f.default]
-        go_on = " ".join([f"dcgan train {trainer.recipe.name} --run {quote(str(run))} --resume", *given])
+        go_on = " ".join([f"{typed()} train {trainer.recipe.name} --run {quote(str(run))} --resume", *given])
         print(f"{done}; stopped and saved. To go on: {go_on}")
         return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = "samples.png", "losses.png", "samples.gif"
@@ -299,6 +310,15 @@ def place(what: str,  # a run, a saved folder, a shipped name, hub:owner/name
     "Where its pictures go: its own folder, or the current one where `what` is no folder of a generator."
     found, folder = Path(find_model(what)).absolute(), Path(what)
     return folder if found in (folder.absolute(), folder.absolute() / "generator") else Path()
+
+def sheet_name(what: str,          # as given
+               own: bool,          # whether it goes into the generator's own folder
+               flags: SampleFlags, # as given
+              ) -> str:
+    "samples-n64-seed0.png, after the generator's name where others may leave theirs too."
+    whose = "" if own else re.sub(r"\W+", "-", what.removeprefix("hub:")) + "-"
+    begin = f"-first{flags.first}" if flags.first else ""
+    return f"samples-{whose}n{flags.n}-seed{flags.seed}{begin}.png"
 
 def check_least(flags,              # as given
                 **least: int) -> None:  # name: the least that it may be
@@ -320,8 +340,7 @@ def sample(argv: list[str]) -> int:
     folder, G = place(what), Generator.from_pretrained(what)
     c, h, w = G.table.out_shape
     check_memory(flags.n * (8 * c * h * w + 48 * (h + 2) * (w + 2)), f"--n {counted(flags.n)}")
-    begin = f"-first{flags.first}" if flags.first else ""
-    out = flags.out or folder / f"samples-n{flags.n}-seed{flags.seed}{begin}.png"
+    out = flags.out or folder / sheet_name(what, folder != Path(), flags)
     check_folder(out.parent)
     with writing(out.parent.absolute()):
         save_grid(G.sample(flags.n, flags.seed, first=flags.first), out, flags.columns)
@@ -341,7 +360,7 @@ def recipes(argv: list[str]) -> int:
     if argv:
         raise ValueError(f"dcgan recipes takes nothing after it, not {argv[0]!r}.")
     for name, r in RECIPES.items():
-        print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs: {ABOUT[name]}")
+        print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2b
@@ -555,7 +574,8 @@ def flush_streams() -> None:
 def usage() -> str:
     "What `dcgan` and `dcgan --help` print."
     lines = [f"  dcgan {name:8} {run.__doc__}" for name, run in COMMANDS.items()]
-    return "\n".join(["Deep convolutional GANs from the command line; --help after a command lists its flags.", *lines])
+    return "\n".join(["Deep convolutional GANs from the command line; --help after a command lists its flags.", *lines,
+                      "  dcgan --version"])
 
 def run_command(argv: list[str], # the words after `dcgan`
                ) -> int:         # exit status
@@ -563,6 +583,9 @@ def run_command(argv: list[str], # the words after `dcgan`
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"dcgan {__version__}, torch {torch.__version__}")
+        return 0
     status = 2
     try:
         return COMMANDS[known("command", argv[0], COMMANDS)](argv[1:])
@@ -575,7 +598,7 @@ def run_command(argv: list[str], # the words after `dcgan`
     except (ValueError, FloatingPointError) as e:
         message = str(e)
     except KeyboardInterrupt as e:
-        message, status = str(e), 130
+        message, status = str(e) or "Interrupted", 130
     except SystemExit as e:
         return e.code or 0  # tyro's, after help or a sentence of its own
     if message:

@@ -64,12 +64,16 @@ def layer(row: Row,        # one row of the table
     "The row's layer, with the reshaping it needs before and after it; ValueError for a row that does not fit."
     (row,), table = table_from([row], in_shape)
     c, maps = table.in_shape[0], len(table.in_shape) == 3
+    flat = {"flatten": nn.Flatten()} if maps else {}
+    if row.kind == "reshape":
+        return flat | {"unflatten": nn.Unflatten(1, table.out_shape)}
     if row.kind == "linear":
-        parts = {"flatten": nn.Flatten()} if maps else {}
         out = row.out if isinstance(row.out, tuple) else (row.out,)
-        parts["linear"] = nn.Linear(prod(table.in_shape), prod(out), bias=row.bias)
+        parts = flat | {"linear": nn.Linear(prod(table.in_shape), prod(out), bias=row.bias)}
         return parts | ({"unflatten": nn.Unflatten(1, out)} if len(out) == 3 else {})
     parts = {} if maps else {"unflatten": nn.Unflatten(1, (c, 1, 1))}
+    if row.kind == "upsample":
+        return parts | {"upsample": nn.Upsample(scale_factor=row.stride)}
     if row.kind == "pool":
         return parts | {"pool": nn.MaxPool2d(row.kernel, row.stride, row.padding)}
     sizes = c, row.out, row.kernel, row.stride, row.padding

@@ -369,13 +369,11 @@ def describe(trainer: Trainer, # about to train
     nets = {"G": e.bare(trainer.G), "D": e.bare(trainer.D)}
     data = f" of {r.data}" if hasattr(r, "data") else ""
     several = f" in each of {e.world} processes" if e.world > 1 else ""
-    lines = [
-        f"G: z → x\n{nets['G'].table}",
-        f"D: x → logit\n{nets['D'].table}",
-        f"{len(trainer.images):,} images{data}, {len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs; "
-        f"{e.device}, {e.precision}, {torch.get_num_threads()} threads{several}",
-        *trainer.notes,
-    ]
+    tables = [f"G: z → x\n{nets['G'].table}", f"D: x → logit\n{nets['D'].table}"]
+    lines = [] if trainer.step and verbose == 1 else tables  # a run that goes on was described when it began
+    where = f"{e.device}, {e.precision}, {torch.get_num_threads()} threads{several}"
+    steps = f"{len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs"
+    lines += [f"{len(trainer.images):,} images{data}, {steps}; {where}", *trainer.notes]
     if verbose >= 2:
         lines += [f"{name}: {getattr(trainer, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3:
@@ -416,6 +414,7 @@ class Progress:
         if self.bar is None:
             return
         self.bar.update()
+        self.bar.set_description(f"epoch {-(-trainer.step // len(trainer.batches))}", refresh=False)
         rows, every = trainer.history.rows, getattr(trainer.recipe, "sample_every", 0)
         if rows and rows[-1]["step"] == trainer.step:
             row = rows[-1]

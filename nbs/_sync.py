@@ -14,10 +14,11 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 COLAB = "https://colab.research.google.com/github"
+BESIDE = "museum.ipynb", "faq.ipynb"  # run like lessons, but have no number
 
 
 BADGE = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)"
-IN_COLAB = 'import sys\nif "google.colab" in sys.modules:  # acts on Colab only\n    '
+IN_COLAB = 'import sys\n\nif "google.colab" in sys.modules:  # acts on Colab only\n    '
 FROM_A_CLONE = ("print(\"If `import dcgan` fails: put a clone of the course on this machine, "
                 "then run %pip install PATH_OF_THE_CLONE\")")
 
@@ -55,7 +56,7 @@ def with_links(source, name, published=None):
     source = re.sub(r"^(pip install \. .*)(\npip install git\+.*)?$", r"\1", source, flags=re.M)
     if not published:
         return source
-    if re.match(r"# \d\d · ", source):
+    if re.match(r"# \d\d · ", source) or name in BESIDE and source.startswith("# "):
         picture, target = COLAB.replace("github", "assets/colab-badge.svg"), f"{COLAB}/{repo}/blob/{branch}/nbs/{name}"
         source += f"\n\n[![Open in Colab]({picture})]({target})"
     source = re.sub(rf"({re.escape(COLAB)})/[^/\s]+/[^/\s]+/blob/[^/\s]+/", rf"\1/{repo}/blob/{branch}/", source)

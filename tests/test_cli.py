@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from dcgan.cli import in_shell, main
+from dcgan import __version__
+from dcgan.cli import in_shell, main, typed
 from dcgan.networks import Generator
 from dcgan.recipes import RECIPES, Recipe, command, from_json
 from PIL import Image
@@ -281,7 +282,7 @@ def test_sample_by_shipped_name(run, here, monkeypatch, capsys):
     (run / "generator").rename(here / "little")
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
-    assert main(["sample", "little", "--n", "3"]) == 0 and os.listdir() == ["samples-n3-seed0.png"]
+    assert main(["sample", "little", "--n", "3"]) == 0 and os.listdir() == ["samples-little-n3-seed0.png"]
 
 
 def test_shapes_shows_both_tables_with_totals(capsys):
@@ -441,7 +442,7 @@ def test_a_folder_that_shares_a_shipped_name_is_left_alone(run, here, monkeypatc
     (here / "digits").mkdir()
     (here / "digits/mine.txt").write_text("mine")
     assert main(["sample", "digits", "--n", "2"]) == main(["evaluate", "digits", *FEW]) == 0
-    assert os.listdir("digits") == ["mine.txt"] and {"samples-n2-seed0.png", "report.json", "report.png"} <= set(os.listdir())
+    assert os.listdir("digits") == ["mine.txt"] and {"samples-digits-n2-seed0.png", "report.json", "report.png"} <= set(os.listdir())
     capsys.readouterr()
     (here / "digits/recipe.json").write_text((run / "recipe.json").read_text())
     refused(["sample", "digits"], ["digits holds no generator yet", "--resume"], capsys)
@@ -559,3 +560,52 @@ def test_sentences_speak_of_flags_at_the_command_line():
     assert say("runs/lr_g=0.1 and seed=3 exist; k=3", ["train", "--run", "seed=3"]) == "runs/lr_g=0.1 and seed=3 exist; k=3"
     assert say("epochs is 0; it", ["--epochs", "0"]) == "--epochs is 0; it" and say("epochs is 0; it", []) == "epochs is 0; it"
     assert say("run is in epoch 2", ["--run", "run"]) == "run is in epoch 2"
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == main(["-V"]) == 0
+    said = capsys.readouterr().out
+    assert said == f"dcgan {__version__}, torch {torch.__version__}\n" * 2
+
+
+@pytest.mark.parametrize("data, recipe", [("faces", "dcgan-2015"), ("svhn", "svhn32"), ("mnist", "mnist28"), ("cifar10", "digits")])
+def test_the_name_of_a_data_set_is_answered_with_a_command(data, recipe, here, capsys):
+    refused(["train", data], [f"'{data}' is a data set", f"dcgan train {recipe} --data {data}"], capsys)
+
+
+def test_sheets_of_several_generators_do_not_meet(here, capsys):
+    for name in "digits", "mnist28":
+        assert main(["sample", name, "--n", "2", "--columns", "2"]) == 0
+    assert sorted(os.listdir()) == ["samples-digits-n2-seed0.png", "samples-mnist28-n2-seed0.png"]
+
+
+@pytest.mark.parametrize("argv0, found, words", [("/x/.venv/bin/dcgan", False, "/x/.venv/bin/dcgan"), ("/x/.venv/bin/dcgan", True, "dcgan"),
+                                                 ("/x/a b/dcgan", False, "'/x/a b/dcgan'"), ("/x/dcgan/__main__.py", False, "dcgan")])
+def test_the_command_is_named_as_the_shell_finds_it(argv0, found, words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [argv0])
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/dcgan" if found else None)
+    assert typed() == words
+
+
+def test_the_recipes_fit_a_narrow_screen(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(RECIPES) and max(map(len, lines)) <= 100
+
+
+def test_generators_that_stay(tiny, here, capsys):
+    argv = ["train", "digits", "--run", "kept", "--images", "64", "--epochs", "5", "--filters", "4", "--device", "cpu", "--verbose", "0",
+            "--no-save-plots", "--keep-every", "2"]
+    assert main(argv) == 0
+    assert sorted(os.listdir("kept/kept")) == ["epoch-0002", "epoch-0004"]
+    first, second = (Generator.from_pretrained(f"kept/kept/epoch-000{n}").sample(2) for n in (2, 4))
+    assert not torch.equal(first, second) and not torch.equal(second, Generator.from_pretrained("kept").sample(2))
+    refused(["train", "digits", *QUICK, "--keep-every", "-1"], ["--keep-every is -1", "whole number from 0"], capsys)
+
+
+def test_a_run_that_goes_on_is_not_described_again(here, capsys):
+    flags = ["--images", "64", "--filters", "4", "--device", "cpu", "--no-save-plots", "--run", "r"]
+    assert main(["train", "digits", *flags, "--epochs", "1"]) == 0
+    assert "multiply-adds" in (said := capsys.readouterr().out) and "kept in r" in said
+    assert main(["train", "digits", *flags, "--epochs", "2", "--resume"]) == 0
+    assert "multiply-adds" not in (said := capsys.readouterr().out) and "goes on in r" in said

@@ -259,3 +259,13 @@ def test_the_explorer_answers():
     assert text.value == "(8 − 1)·2 − 2·1 + 4 = 16"
     kind.value, n.value, p.value, k.value = "conv", 1, 0, 7
     assert "does not fit" in text.value
+
+
+def test_rows_that_only_change_the_shape():
+    table = shape_table([Row("reshape", (0, 3, 3)), Row("upsample", 0, stride=2), Row("pool", 0, 3, 3)], (135,))
+    assert [row.out_shape for row in table] == [(15, 3, 3), (15, 6, 6), (15, 2, 2)] and table.params == table.macs == 0
+    assert shape_table([Row("reshape", (2, 3, 4))], (24,)).out_shape == (2, 3, 4)
+    for row, words in ((Row("reshape", (0, 4, 4)), r"135 numbers can't be seen as maps of 4 × 4"), (Row("reshape", 135), r"must be \(0, h, w\)"),
+                       (Row("upsample", 3, stride=2), "keeps the 135 channels"), (Row("upsample", 0, stride=0), "stride is 0")):
+        with pytest.raises(ValueError, match=words):
+            shape_table([row], (135,))

@@ -13,7 +13,7 @@ FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 def test_cells_are_short(path):
     for i, cell in enumerate(code_cells(path)):
         body = ast.parse(python(cell)).body
-        limit = 40
+        limit = 50
         if any(isinstance(n, ast.ClassDef) for n in body):
             limit = 180  # a class can't be cut in two (`Trainer` is the longest); its functions stay under 40 all the same
         lines = len(cell["source"].strip().splitlines())

@@ -247,11 +247,14 @@ def standings(recipe: Recipe,     # that was raced
         )
     limit = limit or peak(DTYPES[found.precision], found.device)
     c, (least, most) = cost(recipe), found.spread
-    lines = [f"| {recipe.name} | images/s | least to most | share of the peak |", "|---|---|---|---|"]
+    rows = [(recipe.name, "images/s", "least to most", "share of the peak")]
     for name in Lap._fields:
         rates = [getattr(lap, name) for lap in found.laps]
         share = c.flops * median(rates) / 1e9 / limit
-        lines.append(f"| {name} | {median(rates):,.1f} | {min(rates):,.1f} to {max(rates):,.1f} | {share:.1%} |")
+        rows.append((name, f"{median(rates):,.1f}", f"{min(rates):,.1f} to {max(rates):,.1f}", f"{share:.1%}"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     if found.busy > 0.5:
         lines.append(f"other programs kept {found.busy:.1f} cores busy at the start: race again on a quiet machine")
     mib = memory(recipe, recipe.batch_size, found.precision) / 2**20
