@@ -92,4 +92,4 @@ bench: setup
 	@$(BIN)/python bench/train.py $(ARGS)
 
 judge: setup
-	@$(BIN)/python -c "from dcgan.evaluation.metrics import remake; [print(f'{k}: {v}') for k, v in remake().items()]"
+	@$(BIN)/python bench/judge.py

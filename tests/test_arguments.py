@@ -134,9 +134,6 @@ REPORTS = {
     "no seeds": (lambda: reports.evaluate(None, reports.Reference("", None, None, None), seeds=0), "seeds is 0"),
     "a name for a reference": (lambda: reports.evaluate(None, "digits"), "must be a Reference"),
     "a name for a generator": (lambda: reports.evaluate("digits", reports.Reference("", None, None, None)), "must be a generator"),
-    "no looks": (lambda: reports.distances([], CLOUD, CLOUD), "a list of looks"),
-    "features for a look": (lambda: reports.quality(CLOUD, LOOK), "seen is a Tensor; it must be a Look"),
-    "features for images": (lambda: reports.pixels(CLOUD), "n, c, h, w"),
     "numbers for an evaluation": (lambda: reports.in_words({"fid": 1}), "must be a Evaluation"),
     "a page of nothing": (lambda: reports.page(None, "mine"), "e is None"),
     "never": (lambda: reports.FidCallback(reports.Reference("", None, None, None), 0), "evaluate_every is 0"),
@@ -229,4 +226,4 @@ def test_a_history_from_a_csv_can_be_animated(tmp_path):
 
 
 def test_what_is_no_number_is_none_in_a_report():
-    assert reports.rounded({"a": [math.inf, NAN, -math.inf, 1.23456], "n": 3}) == {"a": [None, None, None, 1.2346], "n": 3}
+    assert reports._rounded({"a": [math.inf, NAN, -math.inf, 1.23456], "n": 3}) == {"a": [None, None, None, 1.2346], "n": 3}

@@ -4,14 +4,16 @@ import signal
 
 import pytest
 import torch
-from dcgan.datasets.files import Bank
+
 from dcgan.data import order, to_x
+from dcgan.datasets.files import Bank
+from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import digit_judge, judge_for
+from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, _pixels, _rounded, evaluate, in_words, page, reference_for
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
-from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
-from dcgan.datasets.sources import load
 from dcgan.training import Trainer
+
 from running import train
 
 
@@ -27,8 +29,11 @@ def few():
 
 class Chooser(torch.nn.Module):
     "A generator that draws from a bank."
-    def __init__(self, images): super().__init__(); self.images = images
-    def sample(self, n, seed=0): return to_x(self.images[order(len(self.images), 3, seed)[:n]])
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+    def sample(self, n, seed=0):
+        return to_x(self.images[order(len(self.images), 3, seed)[:n]])
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +100,19 @@ def test_one_seed_has_no_spread(few):
 
 
 def test_rounded_is_plain():
-    assert rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
+    assert _rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
 
 
 def test_pixels_of_large_images_are_fewer():
-    assert pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
+    assert _pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and _pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
 
 
 def test_references_of_digits():
     reference = reference_for("digits", 28, 1)
     assert (reference.name, len(reference.train.images), len(reference.held_out.images)) == ("digit-FID", 4000, 1000)
     for size, channels, words in (64, 1, "64×64 with 1"), (28, 3, "28×28 with 3"):
-        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resize=True"): reference_for("digits", size, channels)
+        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resize=True"):
+            reference_for("digits", size, channels)
     assert reference_for("digits", 64, 3, resize=True).train.images.shape == (4000, 1, 28, 28)
 
 
@@ -127,12 +133,15 @@ def test_no_labels_no_judge(tmp_path, monkeypatch):
     from PIL import Image
     for split in "train", "test":
         (tmp_path / split).mkdir()
-        for i in range(3): Image.new("L", (16, 16), 40 * i).save(tmp_path / split / f"{i}.png")
+        for i in range(3):
+            Image.new("L", (16, 16), 40 * i).save(tmp_path / split / f"{i}.png")
     monkeypatch.setenv("DCGAN_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ValueError, match="has no labels"): reference_for(f"folder:{tmp_path}", 16, 1)
+    with pytest.raises(ValueError, match="has no labels"):
+        reference_for(f"folder:{tmp_path}", 16, 1)
 
 
-def measured(rows): return {row["epoch"]: row["digit_fid"] for row in rows if "digit_fid" in row}
+def measured(rows):
+    return {row["epoch"]: row["digit_fid"] for row in rows if "digit_fid" in row}
 
 
 def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
@@ -173,7 +182,8 @@ def test_a_resumed_run_measures_the_same(few, tiny, tmp_path, monkeypatch, stop_
     step = Trainer.train_generator
     def stopping(self):
         step(self)
-        if self.step == stop_at - 1: os.kill(os.getpid(), signal.SIGINT)
+        if self.step == stop_at - 1:
+            os.kill(os.getpid(), signal.SIGINT)
     with monkeypatch.context() as m:
         m.setattr(Trainer, "train_generator", stopping)
         first = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks)
@@ -184,4 +194,5 @@ def test_a_resumed_run_measures_the_same(few, tiny, tmp_path, monkeypatch, stop_
 
 
 def test_the_callback_wants_whole_epochs(few):
-    with pytest.raises(ValueError, match="evaluate_every is 0"): FidCallback(few, 0)
+    with pytest.raises(ValueError, match="evaluate_every is 0"):
+        FidCallback(few, 0)
