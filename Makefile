@@ -56,6 +56,7 @@ test: setup
 
 check: setup
 	@$(BIN)/python nbs/_sync.py --check
+	@$(BIN)/ruff check -q . || { echo "ruff found the above: one statement a line, sorted imports; pyproject.toml has the rules" >&2; exit 1; }
 	@$(BIN)/nb-clean check -o -c --preserve-cell-metadata-field tags -- $(NOTEBOOKS) || { echo "These notebooks hold metadata: make clean-notebooks" >&2; exit 1; }
 
 nbval: setup

@@ -1,6 +1,6 @@
 """Train the digits' judge anew, and the one of the cross-fitting on half of the digits; write the first one's weights and a report on both.
 
-    make judge    about two minutes; rewrites dcgan/assets/judges/digits
+make judge    about two minutes; rewrites dcgan/assets/judges/digits
 """
 import json
 from datetime import date
@@ -28,12 +28,19 @@ def remake(folder: Path, epochs: int = 30) -> dict:
     seen, unseen = places[:, :200].flatten(), places[:, 200:].flatten()
     judge = train_judge(bank.images, bank.labels, epochs)
     half = train_judge(bank.images[seen], bank.labels[seen], epochs)
-    report = {"command": "make judge", "date": str(date.today()), "machine": machine(), "torch": torch.__version__, "seed": 0,
-              "epochs": epochs, "accuracy": accuracy(judge, test.images, test.labels)[0],
-              "half_accuracy": accuracy(half, test.images, test.labels)[0],
-              "floor": distance(judge, bank.images, test.images),
-              "half_seen_floor": distance(half, bank.images[seen], test.images),
-              "crossfit_floor": distance(half, bank.images[unseen], test.images)}
+    report = {
+        "command": "make judge",
+        "date": str(date.today()),
+        "machine": machine(),
+        "torch": torch.__version__,
+        "seed": 0,
+        "epochs": epochs,
+        "accuracy": accuracy(judge, test.images, test.labels)[0],
+        "half_accuracy": accuracy(half, test.images, test.labels)[0],
+        "floor": distance(judge, bank.images, test.images),
+        "half_seen_floor": distance(half, bank.images[seen], test.images),
+        "crossfit_floor": distance(half, bank.images[unseen], test.images),
+    }
     report = {name: round(value, 4) if isinstance(value, float) else value for name, value in report.items()}
     judge.save_pretrained(folder)
     (folder / "README.md").unlink()  # the hub's, empty

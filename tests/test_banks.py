@@ -32,9 +32,25 @@ def saved(tmp_path, image, name, **how):
     return tmp_path/name
 
 
-@pytest.mark.parametrize("mode, name", [("L", "a.png"), ("RGB", "a.png"), ("RGB", "a.bmp"), ("RGB", "a.webp"), ("P", "a.png"),
-                                        ("P", "a.gif"), ("1", "a.png"), ("LA", "a.png"), ("RGBA", "a.png"), ("PA", "a.tif"),
-                                        ("CMYK", "a.jpg"), ("CMYK", "a.tif"), ("YCbCr", "a.jpg"), ("LAB", "a.tif")])
+@pytest.mark.parametrize(
+    "mode, name",
+    [
+        ("L", "a.png"),
+        ("RGB", "a.png"),
+        ("RGB", "a.bmp"),
+        ("RGB", "a.webp"),
+        ("P", "a.png"),
+        ("P", "a.gif"),
+        ("1", "a.png"),
+        ("LA", "a.png"),
+        ("RGBA", "a.png"),
+        ("PA", "a.tif"),
+        ("CMYK", "a.jpg"),
+        ("CMYK", "a.tif"),
+        ("YCbCr", "a.jpg"),
+        ("LAB", "a.tif"),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_kind_of_file_becomes_bytes(tmp_path, mode, name, channels):
     if mode == "P":
@@ -95,8 +111,19 @@ def test_cameras_that_were_turned(tmp_path):
     assert np.abs(decoded(file, 64, 1)[0].astype(int) - np.rot90(RAMP, -1)).max() < 10
 
 
-@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n" + bytes(60), b"GIF89a",
-                                     b"BM" + bytes(20), b"II*\0" + bytes(30), b"P5 99999 99999 255 "])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<!DOCTYPE html>",
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG\r\n\x1a\n" + bytes(60),
+        b"GIF89a",
+        b"BM" + bytes(20),
+        b"II*\0" + bytes(30),
+        b"P5 99999 99999 255 ",
+    ],
+)
 def test_broken_files_never_raise(tmp_path, content):
     (tmp_path/"a.jpg").write_bytes(content)
     assert isinstance(decoded(tmp_path/"a.jpg", 8, 3), str)
@@ -137,7 +164,11 @@ def test_made_once_then_opened(tmp_path, n, capsys):
     for _ in range(2):
         images, info = cached(tmp_path/"a"/"b", "numbers", ["key", n], lambda: job)
         assert images.dtype == torch.uint8 and images.shape == (n, 1, 4, 4)
-        assert torch.equal(images[:, 0, 3, 3], expected(n)) and info["labels"] == list(range(n)) and info["note"] == "drawn"
+        assert (
+            torch.equal(images[:, 0, 3, 3], expected(n))
+            and info["labels"] == list(range(n))
+            and info["note"] == "drawn"
+        )
     assert len(job.read.asked) == -(-n//1024)
     assert capsys.readouterr().out.count("images go into") == 1
 
@@ -174,7 +205,12 @@ def test_images_of_another_shape_are_broken(tmp_path):
 
 def test_nothing_but_broken_images(tmp_path):
     with pytest.raises(ValueError, match="none of 2 images could be read; the first is a.jpg: not an image"):
-        cached(tmp_path, "x", 1, lambda: Job("x", 2, (1, 2, 2), lambda i, j: ["not an image"]*(j - i), names=["a.jpg", "b.jpg"]))
+        cached(
+            tmp_path,
+            "x",
+            1,
+            lambda: Job("x", 2, (1, 2, 2), lambda i, j: ["not an image"] * (j - i), names=["a.jpg", "b.jpg"]),
+        )
     assert not list(tmp_path.glob("x-*/**")) and not list(tmp_path.glob("*.part"))
 
 
@@ -272,7 +308,9 @@ def test_a_second_thread_waits_and_says_so(tmp_path, capsys):
     assert torch.equal(*got) and "another process is making the same" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("harm", ["flipped", "cut", "longer", "no images", "no log", "torn log", "foreign log", "empty"])
+@pytest.mark.parametrize(
+    "harm", ["flipped", "cut", "longer", "no images", "no log", "torn log", "foreign log", "empty"]
+)
 def test_a_damaged_cache_is_made_anew_and_it_is_said(tmp_path, harm, capsys):
     cached(tmp_path, "numbers", 1, lambda: numbers(5000))
     folder, = tmp_path.glob("numbers-*[!k]")
@@ -304,7 +342,9 @@ def test_a_damaged_cache_is_made_anew_and_it_is_said(tmp_path, harm, capsys):
 def test_too_little_room_is_said_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(banks.shutil, "disk_usage", lambda _: type("", (), dict(free=10_000)))
     job = numbers(5000)
-    with pytest.raises(OSError, match="5,000 images need 80 kB in .*, where 10 kB are free: make room, or ask for fewer"):
+    with pytest.raises(
+        OSError, match="5,000 images need 80 kB in .*, where 10 kB are free: make room, or ask for fewer"
+    ):
         cached(tmp_path, "numbers", 1, lambda: job)
     assert not job.read.asked and not list(tmp_path.glob("**/images.u8"))
 
@@ -326,7 +366,12 @@ def test_a_disk_that_fills_leaves_nothing(tmp_path, monkeypatch):
 def test_files_go_through_threads(tmp_path):
     files = [saved(tmp_path, Image.new("L", (9, 12), k), f"{k:03}.png") for k in range(50)]
     files[3].write_bytes(b"")
-    images, info = cached(tmp_path/"c", "x", fingerprint(tmp_path, files), lambda: from_files("x", files, 4, 3, names=list("ab")*25))
+    images, info = cached(
+        tmp_path / "c",
+        "x",
+        fingerprint(tmp_path, files),
+        lambda: from_files("x", files, 4, 3, names=list("ab") * 25),
+    )
     assert images[:, 2, 1, 1].tolist() == [k for k in range(50) if k != 3] and info["broken"] == {"b": "not an image"}
     before = fingerprint(tmp_path, files)
     os.utime(files[0], ns=(1, 1))
@@ -351,8 +396,18 @@ def test_sizes_are_said_in_units_of_a_person():
     assert [banks._gigabytes(n) for n in (80_000, 3_700_000, 2_490_000_000)] == ["80 kB", "3.7 MB", "2.5 GB"]
 
 
-@pytest.mark.parametrize("images", [None, [[1]], torch.zeros(2, 1, 4, 4), torch.zeros(2, 2, 4, 4).byte(), torch.zeros(4, 4).byte(),
-                                    torch.zeros(0, 1, 4, 4).byte(), torch.zeros(2, 3, 0, 4).byte()])
+@pytest.mark.parametrize(
+    "images",
+    [
+        None,
+        [[1]],
+        torch.zeros(2, 1, 4, 4),
+        torch.zeros(2, 2, 4, 4).byte(),
+        torch.zeros(4, 4).byte(),
+        torch.zeros(0, 1, 4, 4).byte(),
+        torch.zeros(2, 3, 0, 4).byte(),
+    ],
+)
 def test_what_is_no_bank(images):
     with pytest.raises(ValueError, match="^faces (holds|has shape) .*expected"):
         check_images(images, "faces")

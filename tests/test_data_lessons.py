@@ -62,20 +62,32 @@ def suspects(images, chunks, place=lambda k, start, kept: range(start, start + k
 WRONG = {
     "letterboxed": {
         "in a corner": lambda images: padded(images, lambda rest: 0, lambda rest: 0),
-        "the odd rest above": lambda images: padded(images, lambda rest: -(-rest//2), lambda rest: -(-rest//2)),
-        "scaled": lambda images: F.interpolate(images, size=[max(images.shape[2:])]*2),
-        "on white": lambda images: padded(images, lambda rest: rest//2, lambda rest: rest//2, value=255),
-        "floats": lambda images: padded(images, lambda rest: rest//2, lambda rest: rest//2).float(),
+        "the odd rest above": lambda images: padded(
+            images, lambda rest: -(-rest // 2), lambda rest: -(-rest // 2)
+        ),
+        "scaled": lambda images: F.interpolate(images, size=[max(images.shape[2:])] * 2),
+        "on white": lambda images: padded(images, lambda rest: rest // 2, lambda rest: rest // 2, value=255),
+        "floats": lambda images: padded(images, lambda rest: rest // 2, lambda rest: rest // 2).float(),
     },
     "suspects": {
         "nothing is": lambda images, chunks: range(0),
-        "the chunk's number": lambda images, chunks: suspects(images, chunks, lambda k, start, kept: range(k, k + 1)),
-        "all from there on": lambda images, chunks: suspects(images, chunks, lambda k, start, kept: range(start, len(images))),
-        "chunks of the same size": lambda images, chunks: suspects(images, chunks, lambda k, start, kept: range(k*4, k*4 + 4)),
+        "the chunk's number": lambda images, chunks: suspects(
+            images, chunks, lambda k, start, kept: range(k, k + 1)
+        ),
+        "all from there on": lambda images, chunks: suspects(
+            images, chunks, lambda k, start, kept: range(start, len(images))
+        ),
+        "chunks of the same size": lambda images, chunks: suspects(
+            images, chunks, lambda k, start, kept: range(k * 4, k * 4 + 4)
+        ),
     },
     "held_out": {
-        "the first": lambda labels, n, seed=0: chosen(labels, n, None, draw=lambda n, generator: torch.arange(n)),
-        "any of all": lambda labels, n, seed=0: chosen(torch.zeros_like(labels), 4*n, torch.Generator().manual_seed(seed)),
+        "the first": lambda labels, n, seed=0: chosen(
+            labels, n, None, draw=lambda n, generator: torch.arange(n)
+        ),
+        "any of all": lambda labels, n, seed=0: chosen(
+            torch.zeros_like(labels), 4 * n, torch.Generator().manual_seed(seed)
+        ),
         "always the same": lambda labels, n, seed=0: chosen(labels, n, torch.Generator().manual_seed(0)),
         "never the same": lambda labels, n, seed=0: chosen(labels, n, None),
         "the global generator": lambda labels, n, seed=0: chosen(labels, n, torch.manual_seed(seed)),
@@ -84,7 +96,9 @@ WRONG = {
         "stripes": lambda want: boards(want, both=False),
         "fields of k + 1": lambda want: boards(want, size=lambda k: k + 1),
         "without the seed": lambda want: boards(want, seeded=False),
-        "not fitted": lambda want: boards(want, bank=lambda images, labels, want: Bank(images, labels, want.name)),
+        "not fitted": lambda want: boards(
+            want, bank=lambda images, labels, want: Bank(images, labels, want.name)
+        ),
     },
     "read_idx": {
         "least byte first": lambda data: header(data, order="little"),

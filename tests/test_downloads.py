@@ -43,13 +43,19 @@ def test_downloaded_once(tmp_path, server, mnist_files, name):
     assert bank.images.shape == (5, 1, 28, 28) and bank.labels.tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("error", [REFUSED, urllib.error.URLError("no route"), OSError("reset"), TimeoutError("timed out")])
+@pytest.mark.parametrize(
+    "error", [REFUSED, urllib.error.URLError("no route"), OSError("reset"), TimeoutError("timed out")]
+)
 def test_refused_leaves_no_trace_and_says_what_to_do(tmp_path, server, mnist_files, error):
     server.update(mnist_files | {"t10k-images-idx3-ubyte.gz": error})
     with pytest.raises(FileNotFoundError) as e:
         load("mnist", data_dir=tmp_path/"a"/"b")
     said = str(e.value)
-    assert "\n" not in said and said.endswith("or use the offline stand-in digits") and "could not be downloaded" in said
+    assert (
+        "\n" not in said
+        and said.endswith("or use the offline stand-in digits")
+        and "could not be downloaded" in said
+    )
     assert all(f"MNIST/raw/{name}" in said for name in mnist_files)
     assert not everything(tmp_path)
 

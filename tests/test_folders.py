@@ -51,7 +51,12 @@ def test_hidden_files_and_folders_are_no_data():
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and sockets of Unix")
 def test_what_is_no_regular_file_is_named_and_never_opened():
     four()
-    os.mkfifo("f/pipe.png"), os.symlink("/nowhere/x.png", "f/x.png"), os.symlink("loop.png", "f/loop.png"), os.symlink("/dev/zero", "f/zero.png")
+    (
+        os.mkfifo("f/pipe.png"),
+        os.symlink("/nowhere/x.png", "f/x.png"),
+        os.symlink("loop.png", "f/loop.png"),
+        os.symlink("/dev/zero", "f/zero.png"),
+    )
     with socket.socket(socket.AF_UNIX) as s:
         s.bind("f/s.png")
         bank = load("folder:f")
@@ -64,9 +69,15 @@ def test_what_is_no_regular_file_is_named_and_never_opened():
 def test_every_real_thing_once_whatever_the_links():
     four("f/z/real"), four("elsewhere")
     os.symlink("..", "f/z/up"), os.symlink("../..", "f/z/real/upper"), os.symlink("z/real", "f/a_link")
-    os.symlink("0.png", "f/z/real/again.png"), os.symlink(Path("elsewhere").resolve(), "f/more"), os.link("f/z/real/1.png", "f/z/real/hard.png")
+    (
+        os.symlink("0.png", "f/z/real/again.png"),
+        os.symlink(Path("elsewhere").resolve(), "f/more"),
+        os.link("f/z/real/1.png", "f/z/real/hard.png"),
+    )
     bank = load("folder:f")
-    assert len(bank.images) == 8 and bank.labels.tolist() == [0]*4 + [1]*4, "the linked folder is a class, the real place wins over its link"
+    assert len(bank.images) == 8 and bank.labels.tolist() == [0] * 4 + [1] * 4, (
+        "the linked folder is a class, the real place wins over its link"
+    )
     assert bank.note.startswith("5 of 13 left out: 5 (") and bank.note.endswith("reached twice")
 
 
@@ -76,7 +87,13 @@ def test_two_links_up_a_tree_end():
     for k in range(4):
         os.symlink("../..", f"f/a/b/up{k}")
     program = "from dcgan.datasets.sources import load; print(len(load('folder:f').images))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.stdout.splitlines()[-1] == "4", done.stderr
 
 
@@ -87,7 +104,10 @@ def test_other_endings_are_used_or_named():
     for end in ".heic", ".eps", ".txt", ".mpg", "":
         Path("f", "x" + end).write_text("x")
     bank = load("folder:f")
-    assert len(bank.images) == len(ends) and f"5 of {len(ends) + 5} left out: 5 (x, x.eps, x.heic, …) with another ending" in bank.note
+    assert (
+        len(bank.images) == len(ends)
+        and f"5 of {len(ends) + 5} left out: 5 (x, x.eps, x.heic, …) with another ending" in bank.note
+    )
     Path("f/y.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     assert decoded(Path("f/y.png"), 8, 1) == "not an image", "Ghostscript would be started to open it"
 
@@ -188,14 +208,19 @@ def deep(file, top, mode="grey"):
                            + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b""))
 
 
-@pytest.mark.parametrize("top, bits", [(255, 8), (200, 8), (1, 8), (256, 9), (1023, 10), (4095, 12), (32767, 15), (32768, 16), (65535, 16)])
+@pytest.mark.parametrize(
+    "top, bits",
+    [(255, 8), (200, 8), (1, 8), (256, 9), (1023, 10), (4095, 12), (32767, 15), (32768, 16), (65535, 16)],
+)
 @pytest.mark.parametrize("end", ["png", "tif"])
 def test_16_bit_values_are_scaled_by_the_bits_that_the_folder_uses(top, bits, end):
     for k in range(2):
         deep(f"f/{k}.{end}", top)
     deep(f"f/dark.{end}", top//4)
     bank = load("folder:f")
-    assert bank.images.amax((1, 2, 3)).tolist() == [top >> bits - 8]*2 + [(top//4) >> bits - 8], "a dark one stays darker"
+    assert bank.images.amax((1, 2, 3)).tolist() == [top >> bits - 8] * 2 + [(top // 4) >> bits - 8], (
+        "a dark one stays darker"
+    )
     assert ("16-bit values end at" in bank.note) == (bits < 16) and "3 16-bit" in bank.note
     if bits < 16:
         assert f"16-bit values end at {top:,}: the upper 8 of {bits} bits are used" in bank.note
@@ -210,7 +235,12 @@ def test_animated_files_are_said():
     frames = [Image.new("L", (9, 9), v) for v in (10, 200, 100)]
     for name in "a.gif", "b.png", "c.tif", "d.webp":
         Path("f").mkdir(exist_ok=True)
-        frames[0].save(Path("f", name), save_all=True, append_images=frames[1:], **{"lossless": True} if name == "d.webp" else {})
+        frames[0].save(
+            Path("f", name),
+            save_all=True,
+            append_images=frames[1:],
+            **{"lossless": True} if name == "d.webp" else {},
+        )
     bank = load("folder:f", channels=1)
     assert "4 with several frames, the first is used" in bank.note and (bank.images.float() - 10).abs().max() <= 1
 
@@ -219,7 +249,10 @@ def test_bombs_are_refused_by_their_header(monkeypatch, recwarn):
     four()
     Path("f/huge.pgm").write_bytes(b"P5 40000 40000 255 "), Path("f/large.pgm").write_bytes(b"P5 10000 10000 255 ")
     bank = load("folder:f")
-    assert len(bank.images) == 4 and bank.note == "2 of 6 left out: 2 (huge.pgm, large.pgm) refused: more than 89 million pixels"
+    assert (
+        len(bank.images) == 4
+        and bank.note == "2 of 6 left out: 2 (huge.pgm, large.pgm) refused: more than 89 million pixels"
+    )
     assert not recwarn.list
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
     assert "89 million" in decoded(Path("f/large.pgm"), 8, 1)
@@ -255,13 +288,23 @@ def test_home_is_expanded_everywhere(monkeypatch):
     assert {"d", "e", "g"} <= {p.name for p in Path("home").iterdir()} and not Path("~").exists()
 
 
-@pytest.mark.parametrize("wish, env", [("folder:~nobody_here/x", {}), ("digits", {"data_dir": "~nobody_here/x"}),
-                                       ("digits", {"DCGAN_DATA": "~nobody_here"}), ("folder:f", {"DCGAN_CACHE": "~nobody_here/x"})])
+@pytest.mark.parametrize(
+    "wish, env",
+    [
+        ("folder:~nobody_here/x", {}),
+        ("digits", {"data_dir": "~nobody_here/x"}),
+        ("digits", {"DCGAN_DATA": "~nobody_here"}),
+        ("folder:f", {"DCGAN_CACHE": "~nobody_here/x"}),
+    ],
+)
 def test_an_unknown_user_is_a_sentence(monkeypatch, wish, env):
     four()
     for name in env:
         name == "data_dir" or monkeypatch.setenv(name, env[name])
-    with pytest.raises(ValueError, match="^(DCGAN_|data_dir|the folder).*there is no user nobody_here on this machine: write the whole path"):
+    with pytest.raises(
+        ValueError,
+        match="^(DCGAN_|data_dir|the folder).*there is no user nobody_here on this machine: write the whole path",
+    ):
         load(wish, data_dir=env.get("data_dir"))
     assert {p.name for p in Path().iterdir()} == {"f"}
 

@@ -60,7 +60,10 @@ def test_frechet_against_its_formula():
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_too_few_for_a_covariance(n):
     for pair in (cloud(n), cloud(50)), (cloud(50), cloud(n)):
-        with pytest.raises(ValueError, match=f"^{n} samples are too few for the covariance of 4 features; at least 5 are needed"):
+        with pytest.raises(
+            ValueError,
+            match=f"^{n} samples are too few for the covariance of 4 features; at least 5 are needed",
+        ):
             frechet(*pair)
     assert enough(cloud(5)).dtype == torch.float64
 
@@ -141,17 +144,27 @@ def test_bootstrap_spreads_like_new_samples():
     a, b = cloud(400), cloud(400, at=.5, seed=1)
     def shift_of_mean(a, b):
         return (a.mean(0) - b.mean(0)).square().sum().item()
-    anew = torch.tensor([shift_of_mean(cloud(400, seed=s), cloud(400, at=.5, seed=s + 100)) for s in range(2, 42)]).std()
+
+    anew = torch.tensor(
+        [shift_of_mean(cloud(400, seed=s), cloud(400, at=0.5, seed=s + 100)) for s in range(2, 42)]
+    ).std()
     values = bootstrap(shift_of_mean, a, b, times=40)
     assert values.shape == (40,) and .6 < values.std() / anew < 1.7
-    assert torch.equal(values, bootstrap(shift_of_mean, a, b, times=40)) and not torch.equal(values, bootstrap(shift_of_mean, a, b, times=40, seed=1))
+    assert torch.equal(values, bootstrap(shift_of_mean, a, b, times=40)) and not torch.equal(
+        values, bootstrap(shift_of_mean, a, b, times=40, seed=1)
+    )
 
 
 def test_look_says_what_is_wrong():
     judge = digit_judge()
-    for x, words in ((torch.full((2, 1, 28, 28), 1.5), "must lie in \\[-1, 1\\], got 1.5"), (torch.full((2, 1, 28, 28), torch.nan), "nan"),
-                     (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "uint8"), (torch.zeros(2, 1, 64, 64), "64×64"),
-                     (torch.zeros(2, 3, 28, 28), "3 channels"), (torch.zeros(0, 1, 28, 28), "n >= 1")):
+    for x, words in (
+        (torch.full((2, 1, 28, 28), 1.5), "must lie in \\[-1, 1\\], got 1.5"),
+        (torch.full((2, 1, 28, 28), torch.nan), "nan"),
+        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "uint8"),
+        (torch.zeros(2, 1, 64, 64), "64×64"),
+        (torch.zeros(2, 3, 28, 28), "3 channels"),
+        (torch.zeros(0, 1, 28, 28), "n >= 1"),
+    ):
         with pytest.raises(ValueError, match=words):
             look(judge, x)
 

@@ -9,7 +9,17 @@ from dcgan.data import order, to_x
 from dcgan.datasets.files import Bank
 from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import digit_judge, judge_for
-from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, _pixels, _rounded, evaluate, in_words, page, reference_for
+from dcgan.evaluation.reports import (
+    Evaluation,
+    FidCallback,
+    Reference,
+    _pixels,
+    _rounded,
+    evaluate,
+    in_words,
+    page,
+    reference_for,
+)
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
@@ -76,7 +86,11 @@ def test_copies_of_images_outside_the_reference_are_found_among_its_own(few):
 def test_a_class_left_out_is_seen(few, fresh):
     bank = load("digits")
     v = evaluate(Chooser(bank.images[bank.labels != 7][5::10]), few, n=300, seeds=1).numbers
-    assert v["shares"][7] < .01 and v["classes"] < 9.2 < fresh.numbers["classes"] and v["fid"] > 1.3 * fresh.numbers["fid"]
+    assert (
+        v["shares"][7] < 0.01
+        and v["classes"] < 9.2 < fresh.numbers["classes"]
+        and v["fid"] > 1.3 * fresh.numbers["fid"]
+    )
 
 
 def test_too_few_samples_are_refused(few):
@@ -86,12 +100,20 @@ def test_too_few_samples_are_refused(few):
 
 def test_words_and_page_hold_what_matters(fresh, tmp_path):
     words = in_words(fresh)
-    assert words.startswith("digit-FID, not Inception FID: ") and "floor" in words and "bootstrap" in words and "cross-fitted" in words
+    assert (
+        words.startswith("digit-FID, not Inception FID: ")
+        and "floor" in words
+        and "bootstrap" in words
+        and "cross-fitted" in words
+    )
     assert len(words.splitlines()) == 5
     figure = page(fresh, "mine")
     figure.savefig(tmp_path / "report.png")
     samples, shares, pairs, near = figure.axes
-    assert len(shares.patches) == 20 and [t.get_text() for t in shares.get_legend().get_texts()] == ["real", "generated"]
+    assert len(shares.patches) == 20 and [t.get_text() for t in shares.get_legend().get_texts()] == [
+        "real",
+        "generated",
+    ]
 
 
 def test_one_seed_has_no_spread(few):
@@ -100,11 +122,17 @@ def test_one_seed_has_no_spread(few):
 
 
 def test_rounded_is_plain():
-    assert _rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
+    assert _rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {
+        "a": [None, 0.3333],
+        "b": {"c": 2},
+        "d": "x",
+    }
 
 
 def test_pixels_of_large_images_are_fewer():
-    assert _pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and _pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
+    assert _pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and _pixels(
+        torch.zeros(2, 1, 28, 28)
+    ).shape == (2, 784)
 
 
 def test_references_of_digits():
@@ -119,12 +147,18 @@ def test_references_of_digits():
 def test_reference_of_other_data_has_a_judge_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("DCGAN_CACHE", str(tmp_path))
     monkeypatch.setattr("dcgan.evaluation.reports.load", lambda name, **k: load(name, **(k | {"images": 300})))
-    monkeypatch.setattr("dcgan.evaluation.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2))
+    monkeypatch.setattr(
+        "dcgan.evaluation.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2)
+    )
     for data, size, classes in ("house_numbers", 32, (10,)), ("faces", 64, (5, 6, 5, 5, 5, 2, 2, 5)):
         reference = reference_for(data, size, 3)
         assert reference.name == f"{data}-FID" and reference.judge.classes == classes
         e = evaluate(Chooser(reference.train.images), reference, n=100, seeds=1)
-        assert isinstance(e, Evaluation) and e.numbers["metric"] == f"{data}-FID, not Inception FID" and "fid_crossfit_floor_of_2000" not in e.numbers
+        assert (
+            isinstance(e, Evaluation)
+            and e.numbers["metric"] == f"{data}-FID, not Inception FID"
+            and "fid_crossfit_floor_of_2000" not in e.numbers
+        )
         assert e.numbers["copies_features"] == 1 and 0 < e.numbers["judge_accuracy"] <= 1
     assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 2
 
@@ -151,7 +185,10 @@ def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
     assert all(torch.equal(a, b) for a, b in zip(plain.best_G.state_dict().values(), run.best_G.state_dict().values()))
     x = run.best_G.sample(70, seed=0)
     from dcgan.evaluation.metrics import frechet, look
-    assert measured(run.history.rows)[3] == frechet(look(few.judge, x).features, look(few.judge, to_x(few.held_out.images)).features)
+
+    assert measured(run.history.rows)[3] == frechet(
+        look(few.judge, x).features, look(few.judge, to_x(few.held_out.images)).features
+    )
     assert len(curves(run.history.rows).axes) == 3 and len(curves(plain.history.rows).axes) == 2
 
 
@@ -189,7 +226,9 @@ def test_a_resumed_run_measures_the_same(few, tiny, tmp_path, monkeypatch, stop_
         first = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks)
     assert first.stopped and first.step == stop_at
     second = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks, resume=True)
-    assert measured(second.history.rows) == measured(whole.history.rows) and list(measured(whole.history.rows)) == [1, 3]
+    assert measured(second.history.rows) == measured(whole.history.rows) and list(
+        measured(whole.history.rows)
+    ) == [1, 3]
     assert (tmp_path / "run/history.csv").read_text().splitlines()[0].endswith(",digit_fid")
 
 

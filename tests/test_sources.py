@@ -64,7 +64,9 @@ def test_resized_as_torchvision_does(c, size, to):
     got = _resized(images, to)
     assert got.dtype == torch.uint8 and got.shape == (5, c, to, to)
     assert (got.int() - T.resize(images, [to, to], antialias=True).int()).abs().max() <= 1
-    assert torch.equal(torch.cat([_resized(images.repeat(500, 1, 1, 1), to)[-5:]]), got), "parts of 1,024 make a difference"
+    assert torch.equal(torch.cat([_resized(images.repeat(500, 1, 1, 1), to)[-5:]]), got), (
+        "parts of 1,024 make a difference"
+    )
 
 
 def test_recoloured():
@@ -81,14 +83,25 @@ def test_what_was_changed_is_said():
     images = torch.zeros(4, 1, 8, 8).byte()
     assert _shaped(images, Want("x"))[1] == "" and _shaped(images, Want("x", image_size=8, channels=1))[1] == ""
     bank = fitted(images, torch.arange(4), Want("x", image_size=16, channels=3, images=2), "drawn")
-    assert bank.images.shape == (2, 3, 16, 16) and bank.note == "drawn; 2 of 4 images; resized from 8×8 to 16×16; grey to RGB"
+    assert (
+        bank.images.shape == (2, 3, 16, 16)
+        and bank.note == "drawn; 2 of 4 images; resized from 8×8 to 16×16; grey to RGB"
+    )
     assert _shaped(torch.zeros(4, 3, 8, 8).byte(), Want("x", channels=1))[1] == "RGB to grey"
 
 
 # SVHN
 
-@pytest.mark.parametrize("name, split, part", [("svhn", "train", "train"), ("svhn", "test", "test"), ("svhn", "extra", "extra"),
-                                               ("svhn-extra", "train", "extra"), ("svhn-extra", "test", "test")])
+@pytest.mark.parametrize(
+    "name, split, part",
+    [
+        ("svhn", "train", "train"),
+        ("svhn", "test", "test"),
+        ("svhn", "extra", "extra"),
+        ("svhn-extra", "train", "extra"),
+        ("svhn-extra", "test", "test"),
+    ],
+)
 def test_svhn(tmp_path, svhn, name, split, part):
     bank = load(name, split, data_dir=tmp_path)
     x, y = svhn[part]
@@ -119,7 +132,9 @@ def test_svhn_changes_with_its_file(tmp_path, svhn, monkeypatch):
 
 
 def test_svhn_absent(tmp_path):
-    with pytest.raises(FileNotFoundError, match="put SVHN/train_32x32.mat there, or use the offline stand-in house_numbers"):
+    with pytest.raises(
+        FileNotFoundError, match="put SVHN/train_32x32.mat there, or use the offline stand-in house_numbers"
+    ):
         load("svhn", data_dir=tmp_path/"d")
     assert not (tmp_path/"d").exists()
 
@@ -129,7 +144,11 @@ def test_svhn_absent(tmp_path):
 def test_cifar10(tmp_path, cifar):
     train, test = load("cifar10", data_dir=tmp_path), load("cifar10", "test", data_dir=tmp_path)
     assert np.array_equal(test.images.numpy(), cifar["test_batch"].reshape(4, 3, 32, 32))
-    assert train.images.shape == (20, 3, 32, 32) and train.labels.tolist() == [0, 1, 2, 9]*5 and train.images.is_contiguous()
+    assert (
+        train.images.shape == (20, 3, 32, 32)
+        and train.labels.tolist() == [0, 1, 2, 9] * 5
+        and train.images.is_contiguous()
+    )
 
 
 def test_cifar10_from_its_archive(tmp_path, cifar, monkeypatch):
@@ -188,7 +207,10 @@ def test_celeba_without_one_of_its_files(tmp_path, celeba, name):
 
 
 def test_celeba_absent(tmp_path):
-    with pytest.raises(FileNotFoundError, match="celeba/img_align_celeba.zip, .*celeba/list_eval_partition.txt there, or use the off"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="celeba/img_align_celeba.zip, .*celeba/list_eval_partition.txt there, or use the off",
+    ):
         load("celeba", data_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -196,7 +218,10 @@ def test_celeba_absent(tmp_path):
 def test_celeba_quota_page(tmp_path, celeba):
     (celeba/"img_align_celeba").rename(celeba/"elsewhere")
     (celeba/"img_align_celeba.zip").write_text("<html>Sorry, you can't download this file at this time</html>")
-    with pytest.raises(FileNotFoundError, match="img_align_celeba.zip is wrong .it is a web page.*put celeba/img_align_celeba.zip there"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="img_align_celeba.zip is wrong .it is a web page.*put celeba/img_align_celeba.zip there",
+    ):
         load("celeba", data_dir=tmp_path)
     assert (celeba/"img_align_celeba.zip").read_text().startswith("<html>"), "left as it is"
 
@@ -226,7 +251,9 @@ def zipped(tmp_path, celeba):
     return sorted(celeba.iterdir())
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only file system")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only file system")]
+)
 def test_celeba_where_there_is_no_room_to_unpack(tmp_path, celeba, monkeypatch, error):
     before = zipped(tmp_path, celeba)
     def full(self, path):
@@ -245,19 +272,27 @@ def test_another_process_unpacks_celeba_faster(tmp_path, celeba, monkeypatch):
         shutil.copytree(tmp_path/"elsewhere", celeba/"img_align_celeba")
         extract(self, path)
     monkeypatch.setattr(zipfile.ZipFile, "extractall", slow)
-    assert len(load("celeba", data_dir=tmp_path).images) == 8 and not [p for p in celeba.iterdir() if p.name.startswith(".")]
+    assert len(load("celeba", data_dir=tmp_path).images) == 8 and not [
+        p for p in celeba.iterdir() if p.name.startswith(".")
+    ]
 
 
 def test_celeba_without_gdown_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(FileNotFoundError, match="'gdown' is required; pip install gdown, then try again.: put celeba/img_align_celeba.zip"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="'gdown' is required; pip install gdown, then try again.: put celeba/img_align_celeba.zip",
+    ):
         load("celeba", data_dir=tmp_path)
 
 
 def test_celeba_through_gdown(tmp_path, celeba, monkeypatch):
     "What is there is not fetched again; a server's own kind of error is a sentence, and leaves no trace."
     zipped(tmp_path, celeba)
-    content = {(celeba/name).name: (celeba/name).read_bytes() for name in ("list_attr_celeba.txt", "img_align_celeba.zip")}
+    content = {
+        (celeba / name).name: (celeba / name).read_bytes()
+        for name in ("list_attr_celeba.txt", "img_align_celeba.zip")
+    }
     for name in content:
         (celeba/name).unlink()
     before, ids = sorted(celeba.iterdir()), {i: name for i, _, name in datasets.CelebA.file_list}
@@ -269,7 +304,10 @@ def test_celeba_through_gdown(tmp_path, celeba, monkeypatch):
         Path(output).write_bytes(content[ids[id]])
     gdown = types.SimpleNamespace(download=refuse)
     monkeypatch.setitem(sys.modules, "gdown", gdown)
-    with pytest.raises(FileNotFoundError, match="could not be downloaded .Too many users have viewed this file.: put celeba/img_align"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="could not be downloaded .Too many users have viewed this file.: put celeba/img_align",
+    ):
         load("celeba", data_dir=tmp_path)
     assert sorted(celeba.iterdir()) == before
     gdown.download = fetch
@@ -314,8 +352,16 @@ def test_folder_of_grey_files_is_grey(tmp_path):
 
 
 def test_folder_of_everything(tmp_path):
-    picture(tmp_path/"f"/"rgb.png"), picture(tmp_path/"f"/"grey.png", mode="L"), picture(tmp_path/"f"/"palette.gif", mode="P")
-    picture(tmp_path/"f"/"rgba.png", mode="RGBA"), picture(tmp_path/"f"/"cmyk.jpg", mode="CMYK"), picture(tmp_path/"f"/"wide.png", (40, 20))
+    (
+        picture(tmp_path / "f" / "rgb.png"),
+        picture(tmp_path / "f" / "grey.png", mode="L"),
+        picture(tmp_path / "f" / "palette.gif", mode="P"),
+    )
+    (
+        picture(tmp_path / "f" / "rgba.png", mode="RGBA"),
+        picture(tmp_path / "f" / "cmyk.jpg", mode="CMYK"),
+        picture(tmp_path / "f" / "wide.png", (40, 20)),
+    )
     Image.fromarray(np.full((20, 20), 255*256, np.uint16)).save(tmp_path/"f"/"deep.png")
     (tmp_path/"f"/"page.jpg").write_text("<!DOCTYPE html>")
     (tmp_path/"f"/"cut.png").write_bytes((tmp_path/"f"/"wide.png").read_bytes()[:50])
@@ -323,7 +369,10 @@ def test_folder_of_everything(tmp_path):
     bank = from_folder(tmp_path/"f", tmp_path, image_size=16)
     assert bank.images.shape == (7, 3, 16, 16)
     assert bank.note.endswith("3 of 10 left out: 2 (cut.png, page.jpg) broken, 1 (notes.txt) with another ending")
-    assert all(part in bank.note for part in ("middle squares scaled to 16×16", "1 CMYK", "1 16-bit", "1 with transparency"))
+    assert all(
+        part in bank.note
+        for part in ("middle squares scaled to 16×16", "1 CMYK", "1 16-bit", "1 with transparency")
+    )
     assert bank.images.amax((1, 2, 3)).tolist() == [0, 255, 0, 0, 0, 0, 0], "the 16-bit one is white"
 
 
@@ -337,7 +386,9 @@ def test_folder_of_mixed_sizes_needs_one(tmp_path):
 
 def test_found_0_images(tmp_path):
     (tmp_path/"f"/"sub").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="found 0 images in .*: expected names that end in .jpg.*there are no files"):
+    with pytest.raises(
+        FileNotFoundError, match="found 0 images in .*: expected names that end in .jpg.*there are no files"
+    ):
         from_folder(tmp_path/"f", tmp_path)
     (tmp_path/"f"/"sub"/"a.heic").write_text("x")
     with pytest.raises(FileNotFoundError, match="1 of 1 left out: 1 \\(sub/a.heic\\) with another ending"):
@@ -373,17 +424,29 @@ def test_folder_choice_and_cache_elsewhere(tmp_path, monkeypatch):
 def test_stand_ins(name, shape):
     train, test = load(name, images=30), load(name, "test", images=30)
     assert train.images.shape == (30, *shape) and "stand-in" in train.note
-    assert torch.equal(load(name, images=30).images, train.images) and not torch.equal(load(name, images=30, seed=1).images, train.images)
+    assert torch.equal(load(name, images=30).images, train.images) and not torch.equal(
+        load(name, images=30, seed=1).images, train.images
+    )
     known = {x.numpy().tobytes() for x in train.images}
     assert not any(x.numpy().tobytes() in known for x in test.images)
 
 
-@pytest.mark.parametrize("wish, says", [(dict(name="mnits"), "did you mean 'mnist'"), (dict(name="Digits"), "did you mean 'digits'"),
-                                        (dict(name="?"), "there are: digits, mnist"), (dict(name=""), "no data set"),
-                                        (dict(split="valid"), "expected 'train' or 'test'"), (dict(split="extra"), "expected 'train'"),
-                                        (dict(channels=2), "1 \\(grey\\), 3 \\(RGB\\)"), (dict(image_size=0), "whole number from 1"),
-                                        (dict(image_size=2.5), "whole number"), (dict(images=-1), "whole number"),
-                                        (dict(images=4001), "has 4,000: ask for that many or fewer")])
+@pytest.mark.parametrize(
+    "wish, says",
+    [
+        (dict(name="mnits"), "did you mean 'mnist'"),
+        (dict(name="Digits"), "did you mean 'digits'"),
+        (dict(name="?"), "there are: digits, mnist"),
+        (dict(name=""), "no data set"),
+        (dict(split="valid"), "expected 'train' or 'test'"),
+        (dict(split="extra"), "expected 'train'"),
+        (dict(channels=2), "1 \\(grey\\), 3 \\(RGB\\)"),
+        (dict(image_size=0), "whole number from 1"),
+        (dict(image_size=2.5), "whole number"),
+        (dict(images=-1), "whole number"),
+        (dict(images=4001), "has 4,000: ask for that many or fewer"),
+    ],
+)
 def test_what_cannot_be_meant(wish, says):
     with pytest.raises(ValueError, match=says) as e:
         load(**{"name": "digits", **wish})
@@ -391,7 +454,17 @@ def test_what_cannot_be_meant(wish, says):
 
 
 def test_all_sources_are_named():
-    assert set(SOURCES) == {"digits", "mnist", "fashion_mnist", "svhn", "svhn-extra", "celeba", "cifar10", "house_numbers", "faces"}
+    assert set(SOURCES) == {
+        "digits",
+        "mnist",
+        "fashion_mnist",
+        "svhn",
+        "svhn-extra",
+        "celeba",
+        "cifar10",
+        "house_numbers",
+        "faces",
+    }
 
 
 def test_celeba_as_kaggle_packs_it(tmp_path, celeba):
@@ -400,5 +473,8 @@ def test_celeba_as_kaggle_packs_it(tmp_path, celeba):
     (celeba/"inner").rename(celeba/"img_align_celeba"/"img_align_celeba")
     assert torch.equal(load("celeba", data_dir=tmp_path).images, whole)
     (celeba/"list_eval_partition.txt").rename(celeba/"list_eval_partition.csv")
-    with pytest.raises(FileNotFoundError, match="celeba/list_eval_partition.csv are not read in their place: put celeba/list_eval_partition.txt there"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="celeba/list_eval_partition.csv are not read in their place: put celeba/list_eval_partition.txt there",
+    ):
         load("celeba", data_dir=tmp_path)

@@ -294,7 +294,7 @@ def _own(folder: Path) -> set[str]:
     names = set(os.listdir(folder))
     if "images.u8" in names:
         return names
-    ours = {name for name in names if re.fullmatch(r"samples-n\d+-seed\d+\.\w+", name)}
+    ours = {name for name in names if re.fullmatch(r"samples-(\S+-)?n\d+-seed\d+(-first\d+)?\.\w+", name)}
     if "recipe.json" in names and len(names & _RUN) > 1:
         ours |= names & _RUN
     if "report.json" in names:
