@@ -100,13 +100,13 @@ SYMPTOMS = (
     Rule("D is fooled", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] < -0.1,
          "D takes fakes for more real than real images since step {since} ({d_gz_before:.2f} against {d_x:.2f}): "
          "raise lr_d or lower lr_g."),
-    Rule("collapse", ("variety",), 30, lambda c, _: c["variety"] < 0.06,
+    Rule("collapse", ("variety",), 30, lambda c, _: c["variety"] < 0.03,
          "G makes nearly the same image from every z since step {since} (variety {variety:.2f}): "
          "give G BatchNorm, or lower lr_g."),
-    Rule("D wins", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] > 0.97,
+    Rule("D wins", GAP, 100, lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
          "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z)) {d_gz_before:.2f}) and G does not catch up: "
          "lower lr_d, raise lr_g, or smooth the real label to 0.9."),
-    Rule("drift", ("drift",), 50, lambda c, _: c["drift"] > 0.5,
+    Rule("drift", ("drift",), 50, lambda c, _: c["drift"] > 0.6,
          "Samples in eval mode are not what training sees since step {since} (they differ by {drift:.1f} standard deviations): "
          "see BatchNorm's momentum, 0.1 in PyTorch."),
 )

@@ -119,7 +119,7 @@ def images():
     return bench.small_digits()
 
 
-SLOW = "BatchNorm's momentum 0.001", "G learns forty times slower"  # the others are named within fifty steps
+SLOW = "BatchNorm's momentum 0.001", "D learns a hundred times faster"  # the others are named within fifty steps
 
 
 @pytest.mark.parametrize("case", [case for case in bench.PLANTED if case not in (*SLOW, "healthy patient")])
