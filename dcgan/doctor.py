@@ -103,7 +103,7 @@ SYMPTOMS = (
     Rule("collapse", ("variety",), 30, lambda c, _: c["variety"] < 0.03,
          "G makes nearly the same image from every z since step {since} (variety {variety:.2f}): "
          "give G BatchNorm, or lower lr_g."),
-    Rule("D wins", GAP, 100, lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
+    Rule("D wins", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
          "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z)) {d_gz_before:.2f}) and G does not catch up: "
          "lower lr_d, raise lr_g, or smooth the real label to 0.9."),
     Rule("drift", ("drift",), 50, lambda c, _: c["drift"] > 0.6,
@@ -152,7 +152,7 @@ class Doctor:
         if type(every) is not int or every < 1:
             raise ValueError(f"every is {every!r}; it must be a whole number of steps from 1.")
         self.every, self.say, self.record, self.checks = every, say, Record(), []
-        self.armed, self.real, self.seen, self.hook = False, None, None, None
+        self.due, self.real, self.seen, self.hook = None, None, None, None
 
     @property
     def found(self) -> list[Finding]:
@@ -170,8 +170,9 @@ class Doctor:
 
     def arm(self, trainer: Trainer) -> None:  # before a step
         "If the next step is to be checked, keep the weights as they are now."
-        self.armed, self.real = trainer.step == 0 or (trainer.step + 1) % self.every == 0, None
-        if self.armed:
+        step = trainer.step + 1
+        self.due, self.real = step if step == 1 or step % self.every == 0 else None, None
+        if self.due:
             self.weights = {k: [p.detach().clone() for p in net.parameters()] for k, net in self.nets.items()}
 
     def listen(self,
@@ -180,12 +181,12 @@ class Doctor:
               ) -> None:
         "Keep the first batch from which D learns in this step: the real images."
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in D.parameters())
-        if self.armed and self.real is None and learns:
+        if self.due and self.real is None and learns:
             self.real = given[0].detach()
 
     def after_step(self, trainer: Trainer) -> None:  # a step further
-        "A check, where one is due."
-        if self.armed:
+        "A check, where one is due; a run that has just been resumed is at another step than it was."
+        if self.due == trainer.step:
             self.note(trainer, self.check(trainer))
         self.arm(trainer)
 
@@ -260,4 +261,4 @@ def read(folder: str | Path,  # of a run
     if not rows:
         return [f"{path} holds no rows yet."]
     found = [finding.sentence for finding in diagnose(rows)]
-    return found or [f"Nothing is wrong as far as the {len(rows):,} rows to step {rows[-1]['step']} show; images and weights they don't hold."]
+    return found or [f"The history shows nothing wrong in {len(rows):,} rows to step {rows[-1]['step']}; it holds no images and no weights."]
