@@ -4,11 +4,12 @@
     python bench/doctor.py planted|recipes   half of them, so that two processes can share the work
     python bench/doctor.py table             what has been measured
 
-Every planted failure of lesson 11 and the healthy patient run with seeds 10 to 19, as do the first 150 steps of the default
-recipe, at full size. The reference recipes run small, for 200 steps with seeds 10 and 11: the data of `sized_for("cpu")`, 2,000
-images of at most 32 pixels, 8 filters, batches of 32. One thread. The thresholds of `dcgan.doctor` were chosen on seeds 100 to
-107, and seeds 0 to 3 were seen on the way. Rows go to dcgan/assets/doctor.csv: what the doctor said first, and since which
-step; "" where it said nothing. After a change of a rule, delete the file and measure again.
+Every planted failure of lesson 11 and the healthy patient run with seeds 10 to 19, as do the first 150 steps of the
+default recipe, at full size. The reference recipes run small, for 200 steps with seeds 10 and 11: the data of
+`sized_for("cpu")`, 2,000 images of at most 32 pixels, 8 filters, batches of 32. One thread. The thresholds of
+`dcgan.doctor` were chosen on seeds 100 to 107, and seeds 0 to 3 were seen on the way. Rows go to
+dcgan/assets/doctor.csv: what the doctor said first, and since which step; "" where it said nothing. After a change of a
+rule, delete the file and measure again.
 """
 import csv
 import sys
@@ -179,7 +180,8 @@ def read() -> list[dict]:
 
 def extremes(checks: list[dict]) -> dict[str, float]:
     "How near a run came to the thresholds."
-    whole = [c | {"gap": c["d_x"] - c["d_gz_before"], "moved": max(c["moved_g"], c["moved_d"])} for c in checks if "variety" in c]
+    whole = [c | {"gap": c["d_x"] - c["d_gz_before"], "moved": max(c["moved_g"], c["moved_d"])}
+             for c in checks if "variety" in c]
     found = {}
     for column, (pick, key, start) in EXTREMES.items():
         values = [c[key] for c in whole if c["step"] >= start]
@@ -190,7 +192,8 @@ def extremes(checks: list[dict]) -> dict[str, float]:
 def append(case: str, seed: int, expected: str, trainer: Trainer, doctor: Doctor) -> None:
     "A row for a run that is finished."
     first = doctor.found[0] if doctor.found else None
-    row = extremes(doctor.checks) | {"case": case, "seed": seed, "expected": expected, "named": first.name if first else "",
+    row = extremes(doctor.checks) | {
+           "case": case, "seed": seed, "expected": expected, "named": first.name if first else "",
            "since": first.since if first else "", "steps": trainer.step, "torch": torch.__version__.split("+")[0],
            "machine": machine(), "date": date.today()}
     new = not PATH.exists()
@@ -223,7 +226,8 @@ def table() -> None:
         right = sum(row["named"] == row["expected"] for row in mine)
         named = Counter(row["named"] or "nothing" for row in mine)
         since = sorted(int(row["since"]) for row in mine if row["since"])
-        print(f"{case:34} right {right} of {len(mine)}: {dict(named)}" + (f", since step {since[0]} to {since[-1]}" if since else ""))
+        when = f", since step {since[0]} to {since[-1]}" if since else ""
+        print(f"{case:34} right {right} of {len(mine)}: {dict(named)}{when}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ CAUSES = (
          "BatchNorm is in eval mode during training since step {since} ({eval} layers): call train() after eval(), "
          "or draw by G.sample, which does."),
     Rule("D stands still", ("moved_d",), 20, lambda c, _: c["moved_d"] == 0,
-         "D's weights have not changed since step {since}: see that lr_d is above 0 and that D's optimiser holds D's weights."),
+         "D's weights have not changed since step {since}: see that lr_d is above 0 and that "
+         "D's optimiser holds D's weights."),
     Rule("no gradient", ("grad_g",), 20, lambda c, _: c["grad_g"] == 0,
          "No gradient has reached G since step {since}: see that nothing is detached on the way, "
          "and that D's answer depends on its input."),
@@ -94,9 +95,11 @@ CAUSES = (
 # %% ../nbs/11_failures.ipynb #11-19
 SYMPTOMS = (
     Rule("same answer", GAP, 50, lambda c, _: abs(c["d_x"] - c["d_gz_before"]) < 0.03 and abs(c["d_x"] - 0.5) > 0.4,
-         "D answers {d_x:.2f} to real images and {d_gz_before:.2f} to fakes since step {since}: see that their labels differ."),
+         "D answers {d_x:.2f} to real images and {d_gz_before:.2f} to fakes since step {since}: "
+         "see that their labels differ."),
     Rule("pinned", ("loss_d",), 50, lambda c, b: abs(c["loss_d"] - b.get("loss_d", 9e9)) < 1e-6,
-         "D's loss is pinned to {loss_d:.4f} since step {since}: see that D's last layer is linear and that D is trained."),
+         "D's loss is pinned to {loss_d:.4f} since step {since}: "
+         "see that D's last layer is linear and that D is trained."),
     Rule("D is fooled", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] < -0.1,
          "D takes fakes for more real than real images since step {since} ({d_gz_before:.2f} against {d_x:.2f}): "
          "raise lr_d or lower lr_g."),
@@ -104,11 +107,11 @@ SYMPTOMS = (
          "G makes nearly the same image from every z since step {since} (variety {variety:.2f}): "
          "give G BatchNorm, or lower lr_g."),
     Rule("D wins", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
-         "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z)) {d_gz_before:.2f}) and G does not catch up: "
-         "lower lr_d, raise lr_g, or smooth the real label to 0.9."),
+         "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z)) {d_gz_before:.2f}) "
+         "and G does not catch up: lower lr_d, raise lr_g, or smooth the real label to 0.9."),
     Rule("drift", ("drift",), 50, lambda c, _: c["drift"] > 0.6,
-         "Samples in eval mode are not what training sees since step {since} (they differ by {drift:.1f} standard deviations): "
-         "see BatchNorm's momentum, 0.1 in PyTorch."),
+         "Samples in eval mode are not what training sees since step {since} "
+         "(they differ by {drift:.1f} standard deviations): see BatchNorm's momentum, 0.1 in PyTorch."),
 )
 RULES = CAUSES + SYMPTOMS
 
@@ -145,7 +148,7 @@ class Record:
 
 # %% ../nbs/11_failures.ipynb #11-24
 class Doctor:
-    "A callback of `Trainer` that says in a sentence what is wrong with a run. `found` holds its findings, `checks` all numbers."
+    "A callback of `Trainer` that says in a sentence what is wrong with a run; `checks` holds all its numbers."
     def __init__(self,
                  every: int = 10,        # steps between checks
                  say: Callable = print): # what a sentence is given to
@@ -207,8 +210,8 @@ class Doctor:
         for k, net in self.nets.items():
             c[f"grad_{k}"] = norm([p.grad for p in net.parameters() if p.grad is not None])
             c[f"moved_{k}"] = moved(self.weights[k], list(net.parameters()))
-        norms = [m for net in self.nets.values() for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        c["eval"] = sum(not m.training for m in norms)
+        layers = [m for net in self.nets.values() for m in net.modules()]
+        c["eval"] = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.training for m in layers)
         return c | self.look(trainer)
 
     def look(self, trainer: Trainer) -> dict:  # just after a step
@@ -245,20 +248,23 @@ def diagnose(rows: list[dict],  # a history, oldest first: "step" and numbers, a
             check = {k: float(row[k]) for k in ("step", *STATS) if row.get(k) not in (None, "")}
             record.see(check | {"step": int(check["step"])})
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"A history holds numbers; the row of step {str(row['step'])[:30]!r} has something else.") from None
+            step = str(row["step"])[:30]
+            raise ValueError(f"A history holds numbers; the row of step {step!r} has something else.") from None
     return record.found
 
 def read(folder: str | Path,  # of a run
         ) -> list[str]:       # sentences, at least one
-    "What a finished run's history.csv shows. FileNotFoundError for no folder, ValueError for a file that is no history."
+    "What a run's history.csv shows. FileNotFoundError for no folder, ValueError for a file that is no history."
     path = home(folder) / "history.csv"
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent}; name the folder of a run.")
     if not path.is_file():
-        return [f"{path.parent} holds no history.csv: the run has not reached its first checkpoint; train it further by resume=True."]
+        return [f"{path.parent} holds no history.csv: the run ended before its first epoch did; "
+                "train it further by resume=True."]
     with open(path, newline="", encoding="utf-8", errors="replace") as f:
         rows = list(csv.DictReader(f))
     if not rows:
         return [f"{path} holds no rows yet."]
     found = [finding.sentence for finding in diagnose(rows)]
-    return found or [f"The history shows nothing wrong in {len(rows):,} rows to step {rows[-1]['step']}; it holds no images and no weights."]
+    return found or [f"The history shows nothing wrong in {len(rows):,} rows to step {rows[-1]['step']}; "
+                     "it holds no images and no weights."]
