@@ -193,9 +193,10 @@ def append(case: str, seed: int, expected: str, trainer: Trainer, doctor: Doctor
     "A row for a run that is finished."
     first = doctor.found[0] if doctor.found else None
     row = extremes(doctor.checks) | {
-           "case": case, "seed": seed, "expected": expected, "named": first.name if first else "",
-           "since": first.since if first else "", "steps": trainer.step, "torch": torch.__version__.split("+")[0],
-           "machine": machine(), "date": date.today()}
+        "case": case, "seed": seed, "expected": expected, "named": first.name if first else "",
+        "since": first.since if first else "", "steps": trainer.step, "torch": torch.__version__.split("+")[0],
+        "machine": machine(), "date": date.today(),
+    }
     new = not PATH.exists()
     with open(PATH, "a", newline="", encoding="utf-8") as f:
         out = csv.DictWriter(f, COLUMNS, lineterminator="\n")

@@ -248,8 +248,7 @@ def diagnose(rows: list[dict],  # a history, oldest first: "step" and numbers, a
             check = {k: float(row[k]) for k in ("step", *STATS) if row.get(k) not in (None, "")}
             record.see(check | {"step": int(check["step"])})
         except (TypeError, ValueError, OverflowError):
-            step = str(row["step"])[:30]
-            raise ValueError(f"A history holds numbers; the row of step {step!r} has something else.") from None
+            raise ValueError(f"A history holds numbers; step {row['step']!r:.30} has something else.") from None
     return record.found
 
 def read(folder: str | Path,  # of a run
@@ -259,8 +258,7 @@ def read(folder: str | Path,  # of a run
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent}; name the folder of a run.")
     if not path.is_file():
-        return [f"{path.parent} holds no history.csv: the run ended before its first epoch did; "
-                "train it further by resume=True."]
+        return [f"{path.parent} holds no history.csv: its run ended in its first epoch; go on by resume=True."]
     with open(path, newline="", encoding="utf-8", errors="replace") as f:
         rows = list(csv.DictReader(f))
     if not rows:
