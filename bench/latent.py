@@ -5,7 +5,7 @@
     python bench/latent.py directions    vectors from means of extremes, for each factor: some minutes
     python bench/latent.py               all three
 
-Files: dcgan/assets/predictors/faces, latent-arithmetic.csv and latent-directions.csv beside it. Each command writes its file anew.
+Files: predictors/faces, latent-arithmetic.csv, latent-directions.csv in dcgan/assets. Each command writes its own anew.
 """
 import csv
 import json
@@ -24,15 +24,20 @@ from dcgan.values import machine
 
 TRAIN, TEST, HELD_OUT = 6000, 2000, 10_000_000  # drawn faces; the test faces start at a number of their own
 POOL, SEED = 4000, 11                           # generated faces from which exemplars are chosen; seed of their z
-PAIRS = [("hat", "hair_length"), ("hat", "skin"), ("hair_length", "hat"), ("hair_length", "skin"), ("skin", "hat"), ("skin", "hair_length"),
-         ("glasses", "hat"), ("glasses", "skin"), ("turn", "hat"), ("turn", "skin")]  # what is moved, what A and B share and C lacks
-SIZES = 1, 3, 10     # exemplars in a mean
+# What A has and B and C lack, and what A and B have and C lacks:
+PAIRS = [("hat", "hair_length"), ("hat", "skin"), ("hair_length", "hat"), ("hair_length", "skin"), ("skin", "hat"),
+         ("skin", "hair_length"), ("glasses", "hat"), ("glasses", "skin"), ("turn", "hat"), ("turn", "skin")]
+# Name, exemplars in a mean, whether it is the control, length of the result:
+WAYS = [("1", 1, False, None), ("3", 3, False, None), ("10", 10, False, None),
+        ("1, rescaled", 1, False, 10.), ("10, rescaled", 10, False, 10.), ("3, control", 3, True, None)]
+CLEAR = .3               # how far from 0 the exemplars' readings are
 VECTORS, FACES = 10, 20  # directions for each factor and k; faces that each is tried on
 
 
 def stamp(command: str) -> dict:
     "Where a number is from."
-    return {"date": date.today(), "machine": machine(), "torch": torch.__version__, "seed": 0, "command": f"python bench/latent.py {command}"}
+    where = {"date": date.today(), "machine": machine(), "torch": torch.__version__, "seed": 0}
+    return where | {"command": f"python bench/latent.py {command}"}
 
 
 def known(n: int, start: int) -> tuple[torch.Tensor, dict]:
@@ -54,26 +59,26 @@ def predictor() -> None:
     folder = ASSETS / "predictors/faces"
     train_predictor(*known(TRAIN, 0)).half().save_pretrained(folder)
     (folder / "README.md").unlink()  # the hub's card
-    found = [skill._asdict() | {"guess": round(skill.guess, 4), "at_chance": skill.at_chance} for skill in skills(face_predictor(), *known(TEST, HELD_OUT))]
+    found = [skill._asdict() | {"guess": round(skill.guess, 4), "at_chance": skill.at_chance}
+             for skill in skills(face_predictor(), *known(TEST, HELD_OUT))]
     report = stamp("predictor") | {"date": str(date.today()), "images": TRAIN, "skills": found}
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     for row in found: print(row, flush=True)
 
 
 def arithmetic() -> None:
-    "Every pair of factors and size of the mean; for means of three also the control."
+    "Every pair of factors in every way; all exemplars are chosen first, so that a lack of them shows at once."
     G, reader, rows = Generator.from_pretrained("faces"), face_predictor(), []
     pool = pool_of(G, reader, POOL, SEED)
     for name, seen in pool.readings.items():
-        print(f"{name}: clearly there in {(seen > .5).sum()}, clearly not in {(seen < -.5).sum()} of {POOL}")
-    for factor, given in PAIRS:
-        for k, control in [*((k, False) for k in SIZES), (3, True)]:
-            places = triples(pool, factor, given, k, control=control)
-            score = score_arithmetic(G, reader, pool, places, factor, given)
-            short = {"others": round(score.others, 4), "length": round(score.length, 3), "pool": POOL}
-            row = {"factor": factor, "given": given, "k": k, "control": int(control)} | score._asdict() | short
-            rows.append(row | stamp("arithmetic"))
-            print(rows[-1], flush=True)
+        print(f"{name}: above {CLEAR} in {(seen > CLEAR).sum()}, below -{CLEAR} in {(seen < -CLEAR).sum()} of {POOL}")
+    chosen = {(pair, way): triples(pool, *pair, k, control=control, clear=CLEAR)
+              for pair in PAIRS for way, k, control, _ in WAYS}
+    for (factor, given), (way, k, control, length) in ((pair, way) for pair in PAIRS for way in WAYS):
+        score = score_arithmetic(G, reader, pool, chosen[(factor, given), way], factor, given, length)
+        short = {"others": round(score.others, 4), "length": round(score.length, 3), "pool": POOL}
+        rows.append({"factor": factor, "given": given, "way": way} | score._asdict() | short | stamp("arithmetic"))
+        print(*list(rows[-1].values())[:10], flush=True)
     save("latent-arithmetic.csv", rows)
 
 
@@ -90,10 +95,11 @@ def directions() -> None:
                 low, start, high = (reader.read(x) for x in along(G, begin, v, (-.5, 0., .5)))
                 others = [name for name in FACE_FACTORS if name != factor]
                 same = [((low[name] > 0) == (high[name] > 0)).float().mean().item() for name in others]
-                rows.append({"factor": factor, "k": k, "vector": i, "n": FACES, "rose": int((high[factor] > low[factor]).sum()),
-                             "low": round(low[factor].mean().item(), 4), "start": round(start[factor].mean().item(), 4),
-                             "high": round(high[factor].mean().item(), 4), "others": round(sum(same) / len(same), 4),
-                             "length": round(v.norm().item(), 3)} | stamp("directions"))
+                rose = int((high[factor] > low[factor]).sum())
+                means = [round(reading[factor].mean().item(), 4) for reading in (low, start, high)]
+                row = {"factor": factor, "k": k, "vector": i, "n": FACES, "rose": rose}
+                row |= dict(zip(("low", "start", "high"), means)) | {"others": round(sum(same) / len(same), 4)}
+                rows.append(row | {"length": round(v.norm().item(), 3)} | stamp("directions"))
             print(factor, k, sum(row["rose"] for row in rows[-VECTORS:]), "of", VECTORS * FACES, flush=True)
     save("latent-directions.csv", rows)
 

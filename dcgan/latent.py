@@ -2,10 +2,10 @@
 
 # %% auto #0
 __all__ = ['FACE_FACTORS', 'check_z', 'check_time', 'lerp', 'slerp', 'draw', 'walk', 'strides', 'jump', 'predictor_layers',
-           'Predictor', 'scaled', 'face_predictor', 'roughened', 'train_predictor', 'check_values', 'interval', 'Skill',
-           'skills', 'check_factors', 'Pool', 'pool_of', 'exemplars', 'arithmetic', 'neighbours', 'triples', 'Score',
-           'score_arithmetic', 'direction', 'along', 'thickness', 'slant', 'one_channel', 'Inversion', 'invert',
-           'truncated']
+           'Predictor', 'scaled', 'face_predictor', 'roughened', 'train_predictor', 'check_values', 'interval',
+           'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'exemplars', 'arithmetic', 'neighbours', 'triples',
+           'Score', 'score_arithmetic', 'direction', 'along', 'thickness', 'slant', 'one_channel', 'Inversion',
+           'invert', 'truncated']
 
 # %% ../nbs/15_latent.ipynb #15-03
 import math
@@ -225,6 +225,15 @@ def interval(hits: int,   # how often something happened
     whole(max(1, hits), n=n)
     return tuple(float(end) for end in binomtest(int(hits), int(n)).proportion_ci(method="wilson"))
 
+def check_factors(asked,   # names
+                  known,   # those that there are
+                 ) -> None:
+    "ValueError, with the factors that there are, unless all names are among them."
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"There is no factor {shown(name)} here; there are {', '.join(known)}.")
+
+# %% ../nbs/15_latent.ipynb #15-38
 class Skill(NamedTuple):
     "How often a predictor is right about whether a factor is above 0."
     factor: str    # its name
@@ -249,15 +258,7 @@ def skills(predictor: Predictor,            # what is tested
     shares = {name: truth[:, i].float().mean().item() for i, name in enumerate(values)}
     return [Skill(name, right[name], len(x), max(shares[name], 1 - shares[name])) for name in values]
 
-# %% ../nbs/15_latent.ipynb #15-42
-def check_factors(asked,   # names
-                  known,   # those that there are
-                 ) -> None:
-    "ValueError, with the factors that there are, unless all names are among them."
-    for name in asked:
-        if name not in known:
-            raise ValueError(f"There is no factor {shown(name)} here; there are {', '.join(known)}.")
-
+# %% ../nbs/15_latent.ipynb #15-43
 class Pool(NamedTuple):
     "Latent vectors, and what a predictor reads in their images."
     z: Tensor                    # (n, z_dim)
@@ -287,7 +288,7 @@ def exemplars(pool: Pool,               # where to look
         raise ValueError(f"None of the {len(pool.z)} images shows {said}; draw a larger pool, or lower clear={clear}.")
     return places
 
-# %% ../nbs/15_latent.ipynb #15-47
+# %% ../nbs/15_latent.ipynb #15-48
 def arithmetic(a: Tensor,    # exemplars (…, k, z_dim) that show a concept
                b: Tensor,    # (…, k, z_dim), the same without it
                c: Tensor,    # (…, k, z_dim) that should get it
@@ -313,7 +314,7 @@ def neighbours(z: Tensor,            # (z_dim,)
     noise = torch.rand(n, len(z), generator=generator_for(seed, 6)) * 2 - 1
     return torch.cat([z[None], z + reach * noise.to(z)])
 
-# %% ../nbs/15_latent.ipynb #15-51
+# %% ../nbs/15_latent.ipynb #15-52
 def triples(pool: Pool,               # where to look
             factor: str,              # what A shows, and B and C do not
             given: str,               # what A and B show, and C does not
@@ -321,6 +322,7 @@ def triples(pool: Pool,               # where to look
             n: int = 200,             # triples
             seed: int = 0,            # decides the choice
             control: bool = False,    # A is chosen as B is, so that nothing should happen
+            clear: float = .5,        # how far from 0 the readings must be
            ) -> Tensor:               # int64 (3, n, k), places in the pool
     "Random exemplars of A, B and C, n times; no image twice in one mean. ValueError where there are fewer than k."
     whole(1, k=k, n=n)
@@ -329,14 +331,14 @@ def triples(pool: Pool,               # where to look
         raise ValueError(f"factor and given are both {shown(factor)}; arithmetic needs two different ones.")
     g, chosen = generator_for(seed, 8), []
     for wanted in kinds:
-        places = exemplars(pool, wanted)
+        places = exemplars(pool, wanted, clear)
         if len(places) < k:
             raise ValueError(f"Only {len(places)} images of the pool show {wanted}; "
                              f"for means of {k}, draw a larger pool.")
         chosen.append(places[torch.rand(n, len(places), generator=g).argsort(1)[:, :k]])
     return torch.stack(chosen)
 
-# %% ../nbs/15_latent.ipynb #15-52
+# %% ../nbs/15_latent.ipynb #15-53
 class Score(NamedTuple):
     "What vector arithmetic did, counted over n triples."
     n: int          # triples
@@ -353,20 +355,23 @@ def score_arithmetic(G: Generator,           # in eval mode
                      places: Tensor,         # (3, n, k), from `triples`
                      factor: str,            # of `triples`
                      given: str,             # of `triples`
+                     length: float | None = None,    # give results and mean(C) this length; None: leave them
                     ) -> Score:
     "A − B + C for each triple, read by the predictor. ValueError for a factor that it does not read."
     must_be(Predictor, predictor=predictor)
     check_factors((factor, given), predictor.factors)
     a, b, c = pool.z[places]
-    result = arithmetic(a, b, c)
-    after, before = predictor.read(draw(G, result)), predictor.read(draw(G, c.mean(1)))
+    result, start = arithmetic(a, b, c), c.mean(1)
+    if length is not None:
+        result, start = (length * F.normalize(z, dim=1) for z in (result, start))
+    after, before = predictor.read(draw(G, result)), predictor.read(draw(G, start))
     wanted, kept = after[factor] > 0, after[given] <= 0
     rest = [(after[name] > 0) == (before[name] > 0) for name in predictor.factors if name not in (factor, given)]
     others = torch.stack(rest).float().mean().item() if rest else 1.
     counts = (int(hits.sum()) for hits in (before[factor] > 0, wanted, kept, wanted & kept))
     return Score(len(result), *counts, others, result.norm(dim=1).mean().item())
 
-# %% ../nbs/15_latent.ipynb #15-62
+# %% ../nbs/15_latent.ipynb #15-63
 def direction(z: Tensor,        # (n, z_dim)
               reading: Tensor,  # (n,): a factor of their images
               k: int = 4,       # extremes on each side; the paper takes four
@@ -393,7 +398,7 @@ def along(G: Generator,      # in eval mode
         raise ValueError(f"z is {tuple(z.shape)} and v {tuple(v.shape)}; they must be (n, z_dim) and (z_dim,).")
     return torch.stack([draw(G, z + s * v) for s in steps])
 
-# %% ../nbs/15_latent.ipynb #15-67
+# %% ../nbs/15_latent.ipynb #15-68
 def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
              ) -> Tensor:  # (n,), pixels; nan where nothing is drawn
     "Twice the area over the length of the edge: the width of a long stroke."
@@ -419,7 +424,7 @@ def one_channel(x: Tensor,   # should be grey images in [-1, 1]
         raise ValueError(f"The images have {x.shape[1]} channels; strokes are measured in grey ones, (n, 1, h, w).")
     return F.pad((x[:, 0] + 1) / 2, (1, 1, 1, 1))
 
-# %% ../nbs/15_latent.ipynb #15-73
+# %% ../nbs/15_latent.ipynb #15-75
 class Inversion(NamedTuple):
     "Where a generator draws given images best, as far as gradient descent found it."
     z: Tensor      # (n, z_dim)
@@ -457,7 +462,7 @@ def invert(G: Generator,       # in eval mode; unchanged
     best = torch.arange(n) * starts + error.argmin(1)
     return Inversion(z.detach()[best], made[best], error.amin(1))
 
-# %% ../nbs/15_latent.ipynb #15-79
+# %% ../nbs/15_latent.ipynb #15-81
 def truncated(n: int,          # how many vectors
               z_dim: int,      # their length
               limit: float,    # the largest size of a number, above 0

@@ -206,8 +206,8 @@ def test_the_shipped_predictor_reads_faces():
 
 def test_the_stored_scores_are_whole():
     rows = list(csv.DictReader((ASSETS / "latent-arithmetic.csv").read_text().splitlines()))
-    pairs = {(r["factor"], r["given"]) for r in rows}
-    assert len(rows) == 4 * len(pairs) and {r["n"] for r in rows} == {"200"}
+    pairs, ways = ({what(r) for r in rows} for what in (lambda r: (r["factor"], r["given"]), lambda r: r["way"]))
+    assert len(rows) == len(pairs) * len(ways) == 60 and {r["n"] for r in rows} == {"200"}
     assert all(int(r["both"]) <= min(int(r["wanted"]), int(r["kept"])) for r in rows)
     moved = list(csv.DictReader((ASSETS / "latent-directions.csv").read_text().splitlines()))
     assert {r["factor"] for r in moved} == set(FACE_FACTORS) and len(moved) == 6 * 2 * 10
@@ -270,3 +270,72 @@ def test_a_generator_in_train_mode_is_not_inverted(toy):
 
 def test_a_pool_names_its_parts(pool):
     assert isinstance(pool, Pool) and pool.z.shape == (600, 10) and set(pool.readings) == set(QUARTERS)
+
+
+def check(name):
+    "The function check_NAME of the exercise NAME."
+    source = next(c["source"] for c in cells(LESSON) if "exercise" in tags(c) and f"\ndef check_{name}(" in c["source"])
+    space = {}
+    exec(compile(source, LESSON.name, "exec"), space)
+    return space[f"check_{name}"]
+
+
+def unit(z):
+    return torch.nn.functional.normalize(z, dim=-1)
+
+
+def apart_by_share(hits, n, hits_base, n_base):
+    return abs(hits / n - hits_base / n_base) > .2
+
+
+def apart_upwards(hits, n, hits_base, n_base):
+    return interval(hits, n)[0] > interval(hits_base, n_base)[1]
+
+
+def apart_from_a_point(hits, n, hits_base, n_base):
+    low, high = interval(hits, n)
+    return not low <= hits_base / n_base <= high
+
+
+WRONG = {
+    "length_of_result": {
+        "of one mean": lambda k, d: (d / k) ** .5,
+        "lengths added up": lambda k, d: 3 * (d / k) ** .5,
+        "divided by k": lambda k, d: (3 * d) ** .5 / k,
+        "two means": lambda k, d: (2 * d / k) ** .5,
+        "always the usual length": lambda k, d: d ** .5,
+        "squared": lambda k, d: 3 * d / k,
+    },
+    "long_mean": {
+        "plain mean": lambda z: z.mean(0),
+        "root of z_dim": lambda z: z.mean(0) / z.mean(0).norm() * z.shape[1] ** .5,
+        "length 1": lambda z: z.mean(0) / z.mean(0).norm(),
+        "directions first": lambda z: unit(unit(z).mean(0)) * z.norm(dim=1).mean(),
+        "the longest": lambda z: z.mean(0) / z.mean(0).norm() * z.norm(dim=1).max(),
+        "a row too many": lambda z: z.mean(0, keepdim=True) / z.mean(0).norm() * z.norm(dim=1).mean(),
+    },
+    "told_apart": {
+        "by shares": apart_by_share,
+        "only upwards": apart_upwards,
+        "the control as if it were exact": apart_from_a_point,
+        "whatever differs": lambda hits, n, base, m: hits / n != base / m,
+        "never": lambda *counts: False,
+    },
+    "best_start": {
+        "as it was": lambda z, error: (z.flatten(0, 1)[error.argmin()].expand(len(z), -1), error.min().expand(len(z))),
+        "the first start": lambda z, error: (z[:, 0], error.amin(1)),
+        "the worst": lambda z, error: (z[torch.arange(len(z)), error.argmax(1)], error.amin(1)),
+        "the best start on average": lambda z, error: (z[:, error.mean(0).argmin()], error[:, error.mean(0).argmin()]),
+    },
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_a_wrong_answer_is_refused(name, wrong):
+    with pytest.raises(AssertionError):
+        check(name)(WRONG[name][wrong])
+
+
+def test_every_exercise_has_its_wrong_answers():
+    found = {re.search(r"\ndef check_(\w+)\(", c["source"])[1] for c in cells(LESSON) if "exercise" in tags(c)}
+    assert found == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
