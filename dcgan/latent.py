@@ -371,7 +371,7 @@ def score_arithmetic(G: Generator,           # in eval mode
     counts = (int(hits.sum()) for hits in (before[factor] > 0, wanted, kept, wanted & kept))
     return Score(len(result), *counts, others, result.norm(dim=1).mean().item())
 
-# %% ../nbs/15_latent.ipynb #15-63
+# %% ../nbs/15_latent.ipynb #15-64
 def direction(z: Tensor,        # (n, z_dim)
               reading: Tensor,  # (n,): a factor of their images
               k: int = 4,       # extremes on each side; the paper takes four
@@ -398,7 +398,7 @@ def along(G: Generator,      # in eval mode
         raise ValueError(f"z is {tuple(z.shape)} and v {tuple(v.shape)}; they must be (n, z_dim) and (z_dim,).")
     return torch.stack([draw(G, z + s * v) for s in steps])
 
-# %% ../nbs/15_latent.ipynb #15-68
+# %% ../nbs/15_latent.ipynb #15-69
 def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
              ) -> Tensor:  # (n,), pixels; nan where nothing is drawn
     "Twice the area over the length of the edge: the width of a long stroke."
@@ -424,7 +424,7 @@ def one_channel(x: Tensor,   # should be grey images in [-1, 1]
         raise ValueError(f"The images have {x.shape[1]} channels; strokes are measured in grey ones, (n, 1, h, w).")
     return F.pad((x[:, 0] + 1) / 2, (1, 1, 1, 1))
 
-# %% ../nbs/15_latent.ipynb #15-75
+# %% ../nbs/15_latent.ipynb #15-76
 class Inversion(NamedTuple):
     "Where a generator draws given images best, as far as gradient descent found it."
     z: Tensor      # (n, z_dim)
@@ -462,7 +462,7 @@ def invert(G: Generator,       # in eval mode; unchanged
     best = torch.arange(n) * starts + error.argmin(1)
     return Inversion(z.detach()[best], made[best], error.amin(1))
 
-# %% ../nbs/15_latent.ipynb #15-81
+# %% ../nbs/15_latent.ipynb #15-82
 def truncated(n: int,          # how many vectors
               z_dim: int,      # their length
               limit: float,    # the largest size of a number, above 0
