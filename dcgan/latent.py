@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .plots import check_images
 from .shapes import Row, must_be, shown, whole
-from .networks import ASSETS, Generator, Network, generator_for, init_weights, latent, table_from, blocks
+from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
 from .steps import frozen
 
 # %% ../nbs/15_latent.ipynb #15-06
@@ -97,7 +97,7 @@ def walk(points: Tensor,    # (k, z_dim), two or more
 # %% ../nbs/15_latent.ipynb #15-24
 def strides(x: Tensor,    # images along a walk (n, c, h, w), two or more
            ) -> Tensor:   # (n - 1,)
-    "How far each image is from the one before: root mean square over its pixels. ValueError for fewer than two images."
+    "How far each image is from the one before: root mean square over the pixels. ValueError for one image."
     x = check_images(x)
     if len(x) < 2:
         raise ValueError("One image is no walk; give two or more.")
@@ -179,6 +179,7 @@ def roughened(x: Tensor,            # (b, c, h, w) in [-1, 1]
     amounts = torch.rand(2, len(x), 1, 1, 1, generator=g)
     return torch.lerp(x, soft, .8 * amounts[0]) + .15 * amounts[1] * torch.randn(x.shape, generator=g)
 
+# %% ../nbs/15_latent.ipynb #15-36
 def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 1]
                     values: Mapping[str, Tensor], # name of a factor: (n,) in [-1, 1]
                     epochs: int = 8,              # times through the images
@@ -203,7 +204,7 @@ def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 
             rate.step()
     return net.eval()
 
-# %% ../nbs/15_latent.ipynb #15-37
+# %% ../nbs/15_latent.ipynb #15-38
 def check_values(values: Mapping[str, Tensor],  # name of a factor: should be (n,) in [-1, 1]
                  n: int,                        # images
                 ) -> Tensor:                    # float32 (n, factors)
@@ -233,7 +234,7 @@ def check_factors(asked,   # names
         if name not in known:
             raise ValueError(f"There is no factor {shown(name)} here; there are {', '.join(known)}.")
 
-# %% ../nbs/15_latent.ipynb #15-38
+# %% ../nbs/15_latent.ipynb #15-39
 class Skill(NamedTuple):
     "How often a predictor is right about whether a factor is above 0."
     factor: str    # its name
@@ -258,7 +259,7 @@ def skills(predictor: Predictor,            # what is tested
     shares = {name: truth[:, i].float().mean().item() for i, name in enumerate(values)}
     return [Skill(name, right[name], len(x), max(shares[name], 1 - shares[name])) for name in values]
 
-# %% ../nbs/15_latent.ipynb #15-43
+# %% ../nbs/15_latent.ipynb #15-44
 class Pool(NamedTuple):
     "Latent vectors, and what a predictor reads in their images."
     z: Tensor                    # (n, z_dim)
@@ -278,7 +279,7 @@ def exemplars(pool: Pool,               # where to look
               wanted: dict[str, bool],  # factor: whether the image should show it
               clear: float = .5,        # how far from 0 the readings must be
              ) -> Tensor:               # int64, places in the pool
-    "Where all of these factors read as wanted. ValueError for a factor that the pool lacks, or where nothing is found."
+    "Where all of these factors read as wanted. ValueError for an unknown factor, or where nothing is found."
     must_be(Pool, pool=pool)
     check_factors(wanted, pool.readings)
     fits = [(pool.readings[name] * (1 if yes else -1)) > clear for name, yes in wanted.items()]
@@ -288,7 +289,7 @@ def exemplars(pool: Pool,               # where to look
         raise ValueError(f"None of the {len(pool.z)} images shows {said}; draw a larger pool, or lower clear={clear}.")
     return places
 
-# %% ../nbs/15_latent.ipynb #15-48
+# %% ../nbs/15_latent.ipynb #15-49
 def arithmetic(a: Tensor,    # exemplars (…, k, z_dim) that show a concept
                b: Tensor,    # (…, k, z_dim), the same without it
                c: Tensor,    # (…, k, z_dim) that should get it
@@ -314,7 +315,7 @@ def neighbours(z: Tensor,            # (z_dim,)
     noise = torch.rand(n, len(z), generator=generator_for(seed, 6)) * 2 - 1
     return torch.cat([z[None], z + reach * noise.to(z)])
 
-# %% ../nbs/15_latent.ipynb #15-52
+# %% ../nbs/15_latent.ipynb #15-53
 def triples(pool: Pool,               # where to look
             factor: str,              # what A shows, and B and C do not
             given: str,               # what A and B show, and C does not
@@ -338,7 +339,7 @@ def triples(pool: Pool,               # where to look
         chosen.append(places[torch.rand(n, len(places), generator=g).argsort(1)[:, :k]])
     return torch.stack(chosen)
 
-# %% ../nbs/15_latent.ipynb #15-53
+# %% ../nbs/15_latent.ipynb #15-54
 class Score(NamedTuple):
     "What vector arithmetic did, counted over n triples."
     n: int          # triples
@@ -371,7 +372,7 @@ def score_arithmetic(G: Generator,           # in eval mode
     counts = (int(hits.sum()) for hits in (before[factor] > 0, wanted, kept, wanted & kept))
     return Score(len(result), *counts, others, result.norm(dim=1).mean().item())
 
-# %% ../nbs/15_latent.ipynb #15-64
+# %% ../nbs/15_latent.ipynb #15-65
 def direction(z: Tensor,        # (n, z_dim)
               reading: Tensor,  # (n,): a factor of their images
               k: int = 4,       # extremes on each side; the paper takes four
@@ -398,7 +399,7 @@ def along(G: Generator,      # in eval mode
         raise ValueError(f"z is {tuple(z.shape)} and v {tuple(v.shape)}; they must be (n, z_dim) and (z_dim,).")
     return torch.stack([draw(G, z + s * v) for s in steps])
 
-# %% ../nbs/15_latent.ipynb #15-69
+# %% ../nbs/15_latent.ipynb #15-70
 def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
              ) -> Tensor:  # (n,), pixels; nan where nothing is drawn
     "Twice the area over the length of the edge: the width of a long stroke."
@@ -424,7 +425,7 @@ def one_channel(x: Tensor,   # should be grey images in [-1, 1]
         raise ValueError(f"The images have {x.shape[1]} channels; strokes are measured in grey ones, (n, 1, h, w).")
     return F.pad((x[:, 0] + 1) / 2, (1, 1, 1, 1))
 
-# %% ../nbs/15_latent.ipynb #15-76
+# %% ../nbs/15_latent.ipynb #15-77
 class Inversion(NamedTuple):
     "Where a generator draws given images best, as far as gradient descent found it."
     z: Tensor      # (n, z_dim)
@@ -438,7 +439,7 @@ def invert(G: Generator,       # in eval mode; unchanged
            lr: float = .1,     # Adam's rate at the start; it falls to 0 along a cosine
            seed: int = 0,      # decides the starts
           ) -> Inversion:
-    "z by gradient descent on the pixels' mean squared error. ValueError for images that this generator can't draw."
+    "z by gradient descent on the mean squared error. ValueError for images of another shape than G's."
     x, n = check_images(x), len(x)
     whole(1, steps=steps, starts=starts)
     if not isinstance(G, Generator) or x.shape[1:] != G.table.out_shape:
@@ -462,7 +463,7 @@ def invert(G: Generator,       # in eval mode; unchanged
     best = torch.arange(n) * starts + error.argmin(1)
     return Inversion(z.detach()[best], made[best], error.amin(1))
 
-# %% ../nbs/15_latent.ipynb #15-82
+# %% ../nbs/15_latent.ipynb #15-83
 def truncated(n: int,          # how many vectors
               z_dim: int,      # their length
               limit: float,    # the largest size of a number, above 0
@@ -471,5 +472,5 @@ def truncated(n: int,          # how many vectors
     "Normal z whose numbers lie within ±limit (Brock et al. 2019, section 3.1). ValueError for a limit of 0 or less."
     whole(1, n=n, z_dim=z_dim)
     if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 < limit < math.inf:
-        raise ValueError(f"limit is {shown(limit)}; it must be a number above 0, such as 2; smaller ones cut off more.")
+        raise ValueError(f"limit is {shown(limit)}; it must be a number above 0, such as 2.")
     return torch.nn.init.trunc_normal_(torch.empty(n, z_dim), a=-limit, b=limit, generator=generator_for(seed, 9))
