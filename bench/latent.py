@@ -1,9 +1,9 @@
 """The latent space of the shipped faces, scored: what lesson 15 reads.
 
-    python bench/latent.py predictor     train the predictor of factors on drawn faces: two minutes of one thread
-    python bench/latent.py arithmetic    A - B + C over 200 triples, for means of 1, 3 and 10: some minutes
-    python bench/latent.py directions    vectors from means of extremes, for each factor: some minutes
-    python bench/latent.py               all three
+    python bench/latent.py predictor     train the predictor of factors on drawn faces
+    python bench/latent.py arithmetic    A - B + C over 200 triples, for means of 1, 3 and 10
+    python bench/latent.py directions    vectors from means of extremes, for each factor
+    python bench/latent.py               all three, some minutes of one thread
 
 Files: predictors/faces, latent-arithmetic.csv, latent-directions.csv in dcgan/assets. Each command writes its own anew.
 """

@@ -4,20 +4,22 @@
 __all__ = ['FACE_FACTORS', 'check_z', 'check_time', 'lerp', 'slerp', 'draw', 'walk', 'strides', 'jump', 'predictor_layers',
            'Predictor', 'scaled', 'face_predictor', 'roughened', 'train_predictor', 'check_values', 'interval',
            'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'exemplars', 'arithmetic', 'neighbours', 'triples',
-           'Score', 'score_arithmetic', 'direction', 'along', 'thickness', 'slant', 'one_channel', 'Inversion',
-           'invert', 'truncated']
+           'Score', 'score_arithmetic', 'direction', 'along', 'explorer', 'thickness', 'slant', 'one_channel',
+           'Inversion', 'invert', 'truncated']
 
 # %% ../nbs/15_latent.ipynb #15-03
 import math
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from numbers import Real
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .plots import check_images
+from .plots import check_images, grid
 from .shapes import Row, must_be, shown, whole
 from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
 from .steps import frozen
@@ -400,6 +402,31 @@ def along(G: Generator,      # in eval mode
     return torch.stack([draw(G, z + s * v) for s in steps])
 
 # %% ../nbs/15_latent.ipynb #15-70
+def explorer(G: Generator,                  # in eval mode
+             directions: Mapping[str, Tensor],    # name: (z_dim,)
+             seed: int = 0,                 # decides where to start
+            ):                              # an ipywidgets box
+    "A slider from -1 to 1 for each direction, and the image there. ValueError for directions of another length."
+    import ipywidgets as widgets
+    z = latent(1, G.z_dim, G.z_law, seed)
+    if not isinstance(directions, Mapping) or not directions:
+        raise ValueError(f"directions is {shown(directions)}; it must be a dict of names and vectors (z_dim,), one or more.")
+    check_z(z=z, **directions)
+    picture = widgets.Image(format="png", width=256)
+    sliders = {name: widgets.FloatSlider(0, min=-1, max=1, step=.1, description=name, continuous_update=False)
+               for name in directions}
+
+    def update(_=None):
+        x = draw(G, z + sum(slider.value * directions[name] for name, slider in sliders.items()))
+        out = BytesIO()
+        Image.fromarray(grid(x, 1)).save(out, format="PNG")
+        picture.value = out.getvalue()
+
+    for slider in sliders.values(): slider.observe(update, "value")
+    update()
+    return widgets.VBox([picture, *sliders.values()])
+
+# %% ../nbs/15_latent.ipynb #15-72
 def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
              ) -> Tensor:  # (n,), pixels; nan where nothing is drawn
     "Twice the area over the length of the edge: the width of a long stroke."
@@ -425,7 +452,7 @@ def one_channel(x: Tensor,   # should be grey images in [-1, 1]
         raise ValueError(f"The images have {x.shape[1]} channels; strokes are measured in grey ones, (n, 1, h, w).")
     return F.pad((x[:, 0] + 1) / 2, (1, 1, 1, 1))
 
-# %% ../nbs/15_latent.ipynb #15-77
+# %% ../nbs/15_latent.ipynb #15-79
 class Inversion(NamedTuple):
     "Where a generator draws given images best, as far as gradient descent found it."
     z: Tensor      # (n, z_dim)
@@ -463,7 +490,7 @@ def invert(G: Generator,       # in eval mode; unchanged
     best = torch.arange(n) * starts + error.argmin(1)
     return Inversion(z.detach()[best], made[best], error.amin(1))
 
-# %% ../nbs/15_latent.ipynb #15-83
+# %% ../nbs/15_latent.ipynb #15-85
 def truncated(n: int,          # how many vectors
               z_dim: int,      # their length
               limit: float,    # the largest size of a number, above 0

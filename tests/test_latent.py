@@ -1,18 +1,22 @@
 "The latent space: planted directions are found and scored, chance is called chance, own samples come back, bad input is one sentence."
 import csv
 import re
+from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
 from notebooks import ROOT, cells, tags
+from PIL import Image
 
 from dcgan.data import to_x
 from dcgan.datasets.drawn import FACTORS, faces
 from dcgan.latent import (
-    FACE_FACTORS, Pool, Predictor, Skill, along, arithmetic, direction, exemplars, face_predictor, interval, invert, jump, lerp, neighbours,
-    pool_of, scaled, score_arithmetic, skills, slant, slerp, strides, thickness, train_predictor, triples, truncated, walk,
+    FACE_FACTORS, Pool, Predictor, Skill, along, arithmetic, direction, draw, exemplars, explorer, face_predictor, interval, invert, jump,
+    lerp, neighbours, pool_of, scaled, score_arithmetic, skills, slant, slerp, strides, thickness, train_predictor, triples, truncated, walk,
 )
 from dcgan.networks import ASSETS, Generator, latent
+from dcgan.plots import grid
 from dcgan.shapes import Row
 
 LESSON = ROOT / "nbs/15_latent.ipynb"
@@ -152,6 +156,22 @@ def test_arithmetic_and_neighbours():
     assert not torch.equal(neighbours(a[0], seed=1), neighbours(a[0], seed=2))
 
 
+def test_the_explorer_follows_its_sliders(toy):
+    G, _ = toy
+    v = torch.nn.functional.one_hot(torch.tensor(2), 10).float()
+    box = explorer(G, {"lower left": v, "nothing": 0 * v}, seed=4)
+    picture, slider, other = box.children
+    def pixels():
+        return np.asarray(Image.open(BytesIO(picture.value)))
+    before = pixels()
+    z = latent(1, 10, seed=4)
+    assert (before == grid(draw(G, z), 1)).all()
+    slider.value = 1.
+    assert (pixels() == grid(draw(G, z + v), 1)).all() and not (pixels() == before).all()
+    slider.value, other.value = 0., 1.
+    assert (pixels() == before).all()
+
+
 def test_own_samples_come_back(toy):
     G, _ = toy
     x = G.sample(5, seed=9)
@@ -251,6 +271,8 @@ Z, X = torch.zeros(4, 10), torch.zeros(2, 1, 8, 8)
     (lambda G, P, pool: thickness(torch.zeros(1, 3, 8, 8)), "3 channels"),
     (lambda G, P, pool: invert(G, torch.zeros(1, 1, 28, 28)), "give images of its shape"),
     (lambda G, P, pool: truncated(2, 3, 0), "above 0"),
+    (lambda G, P, pool: explorer(G, {"turn": torch.zeros(9)}), "z has vectors of 10 numbers, turn of 9"),
+    (lambda G, P, pool: explorer(G, {}), "one or more"),
     (lambda G, P, pool: scaled(Z, 1, 1), "below high"),
 ])
 def test_bad_input_is_one_sentence(call, words, toy, pool):
