@@ -410,7 +410,8 @@ def explorer(G: Generator,                  # in eval mode
     import ipywidgets as widgets
     z = latent(1, G.z_dim, G.z_law, seed)
     if not isinstance(directions, Mapping) or not directions:
-        raise ValueError(f"directions is {shown(directions)}; it must be a dict of names and vectors (z_dim,), one or more.")
+        raise ValueError(f"directions is {shown(directions)}; "
+                         "it must be a dict of names and vectors (z_dim,), one or more.")
     check_z(z=z, **directions)
     picture = widgets.Image(format="png", width=256)
     sliders = {name: widgets.FloatSlider(0, min=-1, max=1, step=.1, description=name, continuous_update=False)
