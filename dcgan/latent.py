@@ -136,7 +136,8 @@ class Predictor(Network):
             raise ValueError(f"The table ends in {self.table.out_shape}; for {len(self.factors)} factors "
                              "it must end in as many numbers.")
         self.config = {"layers": rows, "in_shape": self.in_shape, "factors": self.factors}
-        self.layers = blocks(rows, self.in_shape, 0.)
+        with torch.random.fork_rng(devices=[]):  # the global generator is left as it was
+            self.layers = blocks(rows, self.in_shape, 0.)
 
     def forward(self,
                 x: Tensor,  # (b, c, h, w) in [-1, 1]
