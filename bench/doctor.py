@@ -20,6 +20,9 @@ from datetime import date
 from io import StringIO
 
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from dcgan.data import digits
 from dcgan.datasets.sources import load
 from dcgan.doctor import Doctor
@@ -29,8 +32,6 @@ from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
 from dcgan.training import Settings, Trainer
 from dcgan.values import machine
-from torch import nn
-from torch.nn import functional as F
 
 PATH = ASSETS / "doctor.csv"
 EXTREMES = {"least_variety": (min, "variety", 1), "widest_gap": (max, "gap", 1), "longest_step": (max, "moved", 1),

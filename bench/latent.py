@@ -13,10 +13,20 @@ import sys
 from datetime import date
 
 import torch
+
 from dcgan.data import to_x
 from dcgan.datasets.drawn import FACTORS, faces
 from dcgan.latent import (
-    FACE_FACTORS, along, direction, face_predictor, pool_of, scaled, score_arithmetic, skills, train_predictor, triples,
+    FACE_FACTORS,
+    along,
+    direction,
+    face_predictor,
+    pool_of,
+    scaled,
+    score_arithmetic,
+    skills,
+    train_predictor,
+    triples,
 )
 from dcgan.networks import ASSETS, Generator, latent
 from dcgan.plots import write_aside

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
 from .plots import check_images, grid
 from .shapes import Row, must_be, shown, whole
-from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
 from .steps import frozen
 
 # %% ../nbs/15_latent.ipynb #15-06

@@ -5,13 +5,15 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+
 from dcgan.checkpoints import RunFolder, write_history
 from dcgan.doctor import RULES, Doctor, Record, apart, both_ways, diagnose, moved, norm, read, variety
 from dcgan.networks import ASSETS, Generator, latent
 from dcgan.shapes import Row
 from dcgan.training import STATS, Trainer
+
 from notebooks import ROOT, code_cells
-from torch import nn
 
 sys.path.insert(0, str(ROOT / "bench"))
 import doctor as bench  # noqa: E402

@@ -6,19 +6,45 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from notebooks import ROOT, cells, tags
 from PIL import Image
 
 from dcgan.data import to_x
 from dcgan.datasets.drawn import FACTORS, faces
 from dcgan.latent import (
-    FACE_FACTORS, Pool, Predictor, Skill, along, arithmetic, direction, draw, exemplars, explorer,
-    face_predictor, interval, invert, jump, lerp, neighbours, pool_of, scaled, score_arithmetic, skills, slant,
-    slerp, strides, thickness, train_predictor, triples, truncated, walk,
+    FACE_FACTORS,
+    Pool,
+    Predictor,
+    Skill,
+    along,
+    arithmetic,
+    direction,
+    draw,
+    exemplars,
+    explorer,
+    face_predictor,
+    interval,
+    invert,
+    jump,
+    lerp,
+    neighbours,
+    pool_of,
+    scaled,
+    score_arithmetic,
+    skills,
+    slant,
+    slerp,
+    strides,
+    thickness,
+    train_predictor,
+    triples,
+    truncated,
+    walk,
 )
 from dcgan.networks import ASSETS, Generator, latent
 from dcgan.plots import grid
 from dcgan.shapes import Row
+
+from notebooks import ROOT, cells, tags
 
 LESSON = ROOT / "nbs/15_latent.ipynb"
 QUARTERS = "top left", "top right", "bottom left", "bottom right"
