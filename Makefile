@@ -13,7 +13,7 @@ NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-
 	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench classroom grade
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -28,6 +28,8 @@ help:
 	@echo "make headers | readme           the last two of these alone"
 	@echo "make ablations                  train the default with one guideline undone at a time: hours; goes on where it stopped"
 	@echo "make bench [ARGS='--nets r1']   race our loop against the textbook's on six networks: minutes on a quiet machine; adds rows to bench/train.csv"
+	@echo "make classroom [N=01_game]      notebooks for a class, in class/students and class/teacher; classroom/README.md says more"
+	@echo "make grade [N=01_game]          grade class/hand_ins/STUDENT/01_game.ipynb with nbgrader; points in class/grades.csv"
 	@echo "make judge                      train the digits' judge anew, about two minutes; rewrites dcgan/assets/judges/digits"
 	@echo "make setup [PYTHON=python3.12]  make or refresh .venv; all of the above do it first"
 
@@ -94,3 +96,11 @@ bench: setup
 
 judge: setup
 	@$(BIN)/python bench/judge.py
+
+classroom: setup
+	@$(BIN)/python classroom/kit.py $(N) $(if $(SEED),--seed '$(SEED)')
+
+grade: setup
+	@test -x $(BIN)/nbgrader || echo "Installing nbgrader into .venv: about a minute."
+	@test -x $(BIN)/nbgrader || $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[classroom]'
+	@$(LESSON_ENV) $(BIN)/python classroom/grade.py $(N) $(if $(LIMIT),--limit $(LIMIT))

@@ -35,7 +35,7 @@ setup(
     packages=find_packages(include=["dcgan*"]),
     package_data={"dcgan": ["py.typed", "assets/*", "assets/**/*"]},
     install_requires=s["requirements"].split(),
-    extras_require={"dev": s["dev_requirements"].split()},
+    extras_require={"dev": s["dev_requirements"].split(), "classroom": s["classroom_requirements"].split()},
     entry_points={"console_scripts": s["console_scripts"].split("\n")},
     zip_safe=False,
 )
