@@ -2,7 +2,7 @@
 
     python classroom/grade.py [01_game …] [--limit 60] [--folder class]
 
-Hand-ins lie in class/hand_ins/STUDENT/01_game.ipynb. Afterwards class/grades.csv holds the points, class/feedback a page for each.
+Hand-ins lie in class/hand_ins/STUDENT/01_game.ipynb. Points go to class/grades.csv, a page for each to class/feedback.
 """
 import argparse
 import csv
@@ -21,7 +21,7 @@ STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def grade_id(cell):
-    "The name that nbgrader knows the cell by, also where a program dropped the metadata and kept the cell's id; or None."
+    "The name that nbgrader knows the cell by, from its metadata or else from its id; None for other cells."
     by_id = re.fullmatch(r"(answer|check|hidden)-(.+)", cell.get("id", ""))
     return cell.metadata.get("nbgrader", {}).get("grade_id") or by_id and f"{by_id[1]}_{by_id[2].replace('-', '_')}"
 
@@ -37,7 +37,8 @@ def read(path):
 def admitted(hand_in, release):
     """The hand-in with every locked cell as it was handed out, and the exercises where one had been changed or removed.
 
-    There a cell before the check replaces the answer by a function that says so. ValueError if no cell is the release's."""
+    There a cell before the check replaces the answer by a function that says so.
+    ValueError if no cell is the release's."""
     locked = {grade_id(c): c for c in release.cells if grade_id(c) and c.metadata.nbgrader.locked}
     given, answers = {}, {grade_id(c): c for c in release.cells if grade_id(c) and not c.metadata.nbgrader.locked}
     for cell in hand_in.cells:
@@ -80,19 +81,21 @@ def remark(cell, limit):
 
 
 def nbgrader(folder, limit, *words, seconds=None):
-    "Run one of nbgrader's commands in the class's folder. Whether it went well; its words are kept in nbgrader.log."
+    "Run one of nbgrader's commands in the class's folder; what went wrong, if anything. It writes to nbgrader.log."
     places = {"source": "teacher", "release": "nbgrader/release", "submitted": "nbgrader/submitted"}
     places |= {"autograded": "nbgrader/graded", "feedback": "feedback"}
     flags = [f"--CourseDirectory.{k}_directory={v}" for k, v in places.items()]
-    flags += [f"--CourseDirectory.root={folder}", f"--CourseDirectory.db_url=sqlite:///{folder / 'nbgrader/gradebook.db'}"]
+    flags.append(f"--CourseDirectory.root={folder}")
+    flags.append(f"--CourseDirectory.db_url=sqlite:///{folder / 'nbgrader/gradebook.db'}")
     here = Path(sys.executable).parent  # nbgrader looks for alembic on PATH
     env = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}", "MPLBACKEND": "agg"}
     with open(folder / "nbgrader.log", "a", encoding="utf-8") as log:
         command = [here / "nbgrader", *words, "--force", f"--Execute.timeout={limit}", *flags]
         try:
-            return subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=seconds).returncode == 0
+            done = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=seconds)
         except subprocess.TimeoutExpired:
-            return False
+            return f"the notebook was stopped after {seconds} seconds"
+    return "the notebook ended its own kernel or could not be run, see nbgrader.log" if done.returncode else ""
 
 
 def points(folder, lesson, student, limit):
@@ -112,7 +115,7 @@ def points(folder, lesson, student, limit):
 
 
 def grade(folder, lesson, student, limit):
-    "Admit one hand-in, run it, write its feedback; a row for each exercise, or for all of them if it can't be graded."
+    "Admit one hand-in and run it; a row for each exercise, or for all of them if it can't be graded."
     release = read(folder / "students" / lesson / f"{lesson}.ipynb")
     total = 2 * sum((grade_id(c) or "").startswith("answer_") for c in release.cells)
     path = folder / "nbgrader/submitted" / student / lesson / f"{lesson}.ipynb"
@@ -122,11 +125,16 @@ def grade(folder, lesson, student, limit):
         return [(student, lesson, "all", 0, total, str(e))]
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
-    only = lesson, f"--student={student}"
-    if not nbgrader(folder, limit, "autograde", *only, seconds=10 * limit):
-        return [(student, lesson, "all", 0, total, f"the notebook could not be run within {10 * limit} seconds; see nbgrader.log")]
-    nbgrader(folder, limit, "generate_feedback", *only)
+    if failed := nbgrader(folder, limit, "autograde", lesson, f"--student={student}", seconds=10 * limit):
+        return [(student, lesson, "all", 0, total, failed)]
     return [(student, lesson, *row) for row in points(folder, lesson, student, limit)]
+
+
+def summary(student, lesson, rows):
+    "One line for a hand-in."
+    why = "; ".join(f"{name}: {text}" for *_, name, _, _, text in rows if text)
+    scored, total = (sum(row[i] for row in rows) for i in (3, 4))
+    return f"{student}, {lesson}: {scored:g} of {total:g}" + (f". {why}" if why else "")
 
 
 def hand_ins(folder, lessons):
@@ -138,16 +146,16 @@ def hand_ins(folder, lessons):
         raise ValueError(f"{unknown[0]} was not handed out from {folder}; these were: {', '.join(made)}.")
     found = sorted(p for p in (folder / "hand_ins").glob("*/*.ipynb") if p.stem in (lessons or made))
     if not found:
-        raise ValueError(f"Nothing was handed in: put each notebook into {folder}/hand_ins/STUDENT/, named as it was handed out.")
+        raise ValueError(f"Nothing was handed in: put each notebook, its name unchanged, into {folder}/hand_ins/STUDENT/.")
     if odd := [p.parent.name for p in found if not STUDENT.fullmatch(p.parent.name)]:
-        raise ValueError(f"A student's folder is named with letters, digits, dot, dash and underscore only, not {odd[0]!r}.")
+        raise ValueError(f"A student's folder is named with letters, digits, dots, dashes and underscores, not {odd[0]!r}.")
     return sorted((p.stem, p.parent.name) for p in found)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lessons", nargs="*", help="names such as 01_game; all that were handed in if none is given")
-    parser.add_argument("--limit", type=int, default=60, help="seconds that one cell may run; a notebook gets ten times as many")
+    parser.add_argument("--limit", type=int, default=60, help="seconds for one cell; a notebook gets ten times as many")
     parser.add_argument("--folder", type=Path, default=Path("class"), help="the class's folder")
     args = parser.parse_args(argv)
     folder, rows = args.folder.resolve(), []
@@ -157,7 +165,7 @@ def main(argv=None):
         found = hand_ins(folder, [n.removesuffix(".ipynb") for n in args.lessons])
         (folder / "nbgrader").mkdir(exist_ok=True)
         for lesson in dict.fromkeys(lesson for lesson, _ in found):
-            if not nbgrader(folder, args.limit, "generate_assignment", lesson):
+            if nbgrader(folder, args.limit, "generate_assignment", lesson):
                 raise ValueError(f"nbgrader could not read {folder}/teacher/{lesson}; see {folder}/nbgrader.log.")
     except ValueError as e:
         print(e, file=sys.stderr)
@@ -165,8 +173,9 @@ def main(argv=None):
     for lesson, student in found:
         mine = grade(folder, lesson, student, args.limit)
         rows += mine
-        why = "; ".join(f"{name}: {text}" for *_, name, _, _, text in mine if text)
-        print(f"{student}, {lesson}: {sum(r[3] for r in mine):g} of {sum(r[4] for r in mine):g}{'. ' if why else ''}{why}", flush=True)
+        print(summary(student, lesson, mine), flush=True)
+    for lesson in dict.fromkeys(lesson for lesson, _ in found):
+        nbgrader(folder, args.limit, "generate_feedback", lesson)
     with open(folder / "grades.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([COLUMNS, *rows])
     return 0

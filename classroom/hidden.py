@@ -1,7 +1,7 @@
 """Hidden checks: a student's function is compared with the solution on inputs drawn by a seed.
 
-Only for exercises whose answer is a pure function with one right result. The others (they build, train or take a network,
-read files, draw at random, take no argument, or leave room in the result) are graded by the lesson's check alone.
+Only for exercises whose answer is a pure function with one right result. The others (they build, train or take a
+network, read files, draw at random, take no argument, or leave room in the result) are graded by the lesson's check.
 """
 import inspect
 import random
@@ -9,8 +9,8 @@ from textwrap import indent
 
 import torch
 
-# Lesson/function → its arguments, as an expression. r is a random.Random; t(*shape) draws normal numbers, u(low, high, *shape)
-# uniform ones, b(*shape) bytes; np, torch, zlib and what the exercise imports are there as well.
+# Lesson/function → its arguments, as an expression. r is a random.Random; t(*shape) draws normal numbers,
+# u(low, high, *shape) uniform ones, b(*shape) bytes; np, torch, zlib and what the exercise imports are there as well.
 INPUTS = {
     "00_first_gan/push": "t(r.randint(2, 9)) * 3, r.choice([0., 0.1, 0.8, 1.])",
     "01_game/floor": "r.uniform(0.55, 0.99), r.uniform(0.01, 0.45)",
@@ -36,7 +36,7 @@ INPUTS = {
     "12_metrics/better": "[r.uniform(0, 2) for _ in range(2)], [r.uniform(0, 4) for _ in range(3)]",
     "13_ablations/turned_round": "tuple(Row('conv', r.randint(1, 9), 4, 2, 1, norm=n, bias=not n) "
                                  "for n in r.choices([True, False], k=r.randint(3, 6)))",
-    "13_ablations/by_luck": "[r.randint(0, 9) for _ in range(r.randint(2, 4))], [r.randint(0, 9) for _ in range(r.randint(2, 4))]",
+    "13_ablations/by_luck": "r.choices(range(10), k=r.randint(2, 4)), r.choices(range(10), k=r.randint(2, 4))",
     "14_results/black_share": "u(-1, r.uniform(-0.9, 1), 2, 1, 5, 5)",
     "15_latent/length_of_result": "r.randint(1, 20), r.randint(2, 200)",
     "15_latent/long_mean": "t(r.randint(2, 6), r.randint(2, 6))",
@@ -48,15 +48,17 @@ INPUTS = {
     "21_drawn/crescent": "-u(0.25, 0.5, 5), u(-0.25, 0.25, 5)",
     "21_drawn/twins": "r.choice(['hat', 'glasses']), r.randint(1, 3), r.randint(0, 99)",
     "22_files/letterboxed": "b(2, r.choice([1, 3]), r.randint(1, 9), r.randint(1, 9))",
-    "22_files/suspects": "*(lambda x, k: (x, [[len(p), zlib.crc32(p.numpy()) ^ (r.random() < 0.3)] for p in x.split(k)]))"
-                         "(b(9, 1, 2, 2), r.randint(1, 4))",
-    "24_sources/read_idx": "(lambda a: bytes([0, 0, r.choice([8, 8, 8, 13]), a.ndim]) + b''.join(n.to_bytes(4, 'big') for n in a.shape) "
-                           "+ a.numpy().tobytes())(b(*(r.randint(1, 5) for _ in range(r.randint(1, 3)))))",
-    "26_judge/confusion": "*(lambda k, n: (torch.tensor(r.choices(range(k), k=n)), torch.tensor(r.choices(range(k), k=n)), k))"
+    "22_files/suspects": "*(lambda x, k: (x, [[len(p), zlib.crc32(p.numpy()) ^ (r.random() < 0.3)] "
+                         "for p in x.split(k)]))(b(9, 1, 2, 2), r.randint(1, 4))",
+    "24_sources/read_idx": "(lambda a: bytes([0, 0, r.choice([8, 8, 8, 13]), a.ndim]) + b''.join(n.to_bytes(4, 'big') "
+                           "for n in a.shape) + a.numpy().tobytes())(b(*(r.randint(1, 5) for _ in range(r.randint(1, 3)))))",
+    "26_judge/confusion": "*(lambda k, n: (*(torch.tensor(r.choices(range(k), k=n)) for _ in range(2)), k))"
                           "(r.randint(2, 5), r.randint(1, 20))",
     "26_judge/halves": "torch.tensor(r.choices(range(4), k=r.randint(2, 20)))",
-    "26_judge/not_mirrored": "*(lambda x: (x, torch.where(t(6, 1, 1, 1) > 0, x, x.flip(3)) + t(6, 1, 5, 5) / 3))(t(6, 1, 5, 5))",
-    "27_reports/best_epoch": "[{'epoch': e} | ({'digit_fid': r.uniform(2, 4)} if e % 2 else {}) for e in range(9)], r.uniform(0, 1)",
+    "26_judge/not_mirrored": "*(lambda x: (x, torch.where(t(6, 1, 1, 1) > 0, x, x.flip(3)) + t(6, 1, 5, 5) / 3))"
+                             "(t(6, 1, 5, 5))",
+    "27_reports/best_epoch": "[{'epoch': e} | ({'digit_fid': r.uniform(2, 4)} if e % 2 else {}) for e in range(9)], "
+                             "r.uniform(0, 1)",
     "28_devices/smallest_scale": "2 ** -r.uniform(1, 45)",
     "28_devices/moved": "r.randint(1, 999), (r.choice([1, 3]), r.randint(1, 64), r.randint(1, 64))",
     "29_processes/weights_of": "[r.randint(1, 9) for _ in range(r.randint(2, 5))]",

@@ -91,7 +91,7 @@ def cells_of(lesson, exercise, seed):
 
 
 def class_notebook(path, seed):
-    "The teacher's notebook of a lesson: stubs, locked checks and hidden checks, no solutions. ValueError without exercises."
+    "The teacher's notebook: stubs, locked checks and hidden checks, no solutions. ValueError without exercises."
     notebook = nbformat.read(path, as_version=4)
     found = exercises(notebook)
     if not found:
