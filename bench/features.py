@@ -119,11 +119,11 @@ def images_of(data: str, folder: Path | None) -> list:
 
 def spaces(data: str, D: Discriminator, x: torch.Tensor, t: torch.Tensor, wanted: set) -> dict:
     "For each kind of features, those of the training images x and of the test images t. None of them has seen a label."
-    found = {"pixels": (x.flatten(1), t.flatten(1))} if "pixels" in wanted else {}
+    found = {"pixels": (x.flatten(1) / x.std(), t.flatten(1) / x.std())} if "pixels" in wanted else {}
     if "PCA" in wanted:
         from sklearn.decomposition import PCA
         pca = PCA(100, svd_solver="randomized", random_state=0).fit(x.flatten(1).numpy())
-        found["PCA"] = tuple(torch.from_numpy(pca.transform(part.flatten(1).numpy())) for part in (x, t))
+        found["PCA"] = tuple(torch.from_numpy(pca.transform(part.flatten(1).numpy())) / x.std() for part in (x, t))
     for kind, net in ("D", D), ("untrained", untrained(D)):
         if kind in wanted:
             net = refreshed(net, x)
@@ -148,7 +148,7 @@ def measure(data: str, kinds: list, D: Discriminator, folder: Path | None = None
             numbers = 0
         else:
             f, g = known[kind]
-            right, numbers = linear_svm(f[chosen], labels[chosen], draw).score(g.numpy(), truth.numpy()), f.shape[1]
+            right, numbers = linear_svm(f[chosen], labels[chosen], draw, scale=kind in ("D", "untrained")).score(g.numpy(), truth.numpy()), f.shape[1]
         row = dict(zip(COLUMNS, (data, kind, n, draw, f"{right:.4f}", numbers, date.today(), machine(), torch.__version__)))
         add(ROWS, [row])
         print(f"{data}, {n} labels, {kind}, draw {draw}: {right:.1%}", flush=True)

@@ -136,9 +136,10 @@ FIXED = 1e-3                # where there are too few labels to choose by
 def linear_svm(f: Tensor,       # features (n, d)
                labels: Tensor,  # int64 (n,)
                seed: int = 0,   # decides which labels choose C
+               scale: bool = True,  # give each feature a standard deviation of 1; False: only centre them
               ):                # with predict(f) and score(f, labels), of scikit-learn
-    """A linear L2-SVM on standardised features. A fifth of the labels chooses C, then all of them fit; below five a class, C is
-    FIXED. ValueError where two classes are not there."""
+    """A linear L2-SVM. A fifth of the labels chooses C, then all of them fit; below five a class, C is FIXED. ValueError where
+    two classes are not there."""
     from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -147,7 +148,7 @@ def linear_svm(f: Tensor,       # features (n, d)
     if len(classes) < 2 or len(labels) != len(f):
         raise ValueError(f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an SVM needs a label for each, "
                          "and two classes or more.")
-    svm = make_pipeline(StandardScaler(), LinearSVC(C=FIXED, random_state=seed, max_iter=5000))
+    svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=FIXED, random_state=seed, max_iter=5000))
     if counts.min() >= 5:
         split = StratifiedShuffleSplit(1, test_size=.2, random_state=seed)
         svm = GridSearchCV(svm, {"linearsvc__C": CHOICES}, cv=split)
@@ -180,7 +181,7 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
         schedule.step()
     return net.eval()
 
-# %% ../nbs/16_inside.ipynb #16-29
+# %% ../nbs/16_inside.ipynb #16-36
 class Guided(torch.autograd.Function):
     "An activation whose backward pass lets through only what is positive, on the way up and on the way back."
     @staticmethod
@@ -200,7 +201,7 @@ class Guided(torch.autograd.Function):
         before, = ctx.saved_tensors
         return grad.clamp(min=0) * (before > 0), None
 
-# %% ../nbs/16_inside.ipynb #16-30
+# %% ../nbs/16_inside.ipynb #16-37
 def saliency(D: Discriminator,  # in eval mode
              x: Tensor,         # images (n, c, h, w) in [-1, 1]
              layer: int,        # one of hidden(D)
@@ -218,7 +219,7 @@ def saliency(D: Discriminator,  # in eval mode
     strongest = h[torch.arange(len(x)), filters].flatten(1).amax(1)
     return torch.autograd.grad(strongest.sum(), x)[0]
 
-# %% ../nbs/16_inside.ipynb #16-35
+# %% ../nbs/16_inside.ipynb #16-45
 @torch.no_grad()
 def maps_at(G: Generator,  # in eval mode
             z: Tensor,     # (n, z_dim)
@@ -243,7 +244,7 @@ def images_from(G: Generator,    # in eval mode
     keep[drop] = 0
     return G.layers[layer:](maps * keep[:, None, None])
 
-# %% ../nbs/16_inside.ipynb #16-38
+# %% ../nbs/16_inside.ipynb #16-48
 def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an object
                   b: Tensor,          # uint8 (n, 3, h, w): the same images without it
                   side: int,          # cells along a side of the answer
@@ -256,7 +257,7 @@ def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an objec
     differs = ((a.float() - b.float()).abs().amax(1) > 25).float().mean(0)
     return F.adaptive_avg_pool2d(differs[None], side)[0] >= least
 
-# %% ../nbs/16_inside.ipynb #16-40
+# %% ../nbs/16_inside.ipynb #16-52
 def object_places(has: Tensor,    # bool (n,): which images have the object
                   cells: Tensor,  # bool (h, w): where it is drawn
                  ) -> Tensor:     # int64 (n, h, w): 1 where it is, 0 where it is not, -1: not used
@@ -266,7 +267,7 @@ def object_places(has: Tensor,    # bool (n,): which images have the object
     without = torch.where(cells, 0, -1).expand(len(has), -1, -1)
     return torch.where(has[:, None, None], with_it, without)
 
-# %% ../nbs/16_inside.ipynb #16-41
+# %% ../nbs/16_inside.ipynb #16-53
 def filter_weights(maps: Tensor,   # (n, filters, h, w)
                    there: Tensor,  # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
                   ) -> Tensor:     # (filters,): weights of a logistic regression, for standardised filters

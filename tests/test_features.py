@@ -2,13 +2,13 @@
 import csv
 import re
 import shutil
-from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
 from dcgan.features import (SIDE, TRAINED, changed_cells, draw_labelled, feature_length, features, filter_weights, hidden, images_from, linear_svm,
-                            maps_at, pooled, refreshed, saliency, supervised, trained_d, untrained)
-from dcgan.networks import ASSETS, Discriminator, Generator, generator_for, init_weights, latent
+                            maps_at, object_places, pooled, refreshed, saliency, supervised, trained_d, untrained)
+from dcgan.networks import ASSETS, Discriminator, generator_for, init_weights, latent
 from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
 from notebooks import LESSONS, cells, tags
@@ -195,6 +195,12 @@ def test_filter_weights_find_the_filter_that_knows():
     assert w.argmax() == 2 and w.argmin() == 1 and w[2] > 0 > w[1]
 
 
+def test_places_of_an_object():
+    cells = torch.tensor([[True, False]])
+    places = object_places(torch.tensor([True, False]), cells)
+    assert places.tolist() == [[[1, 0]], [[0, -1]]]
+
+
 def test_changed_cells():
     a = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
     b = a.clone()
@@ -234,5 +240,66 @@ def test_each_measured_cell_has_five_draws():
     rows = list(csv.DictReader((ASSETS / "features.csv").read_text().splitlines()))
     found = {}
     for r in rows: found.setdefault((r["data"], r["features"], r["labels"]), []).append(int(r["draw"]))
-    assert found and all(sorted(draws) == list(range(5)) for draws in found.values())
+    wanted = {key: [0] if key[2] == "4000" else list(range(5)) for key in found}  # all 4,000 labels can be drawn in one way
+    assert found and {key: sorted(draws) for key, draws in found.items()} == wanted
     assert all(0 < float(r["accuracy"]) <= 1 and r["machine"] and re.match(r"\d{4}-\d\d-\d\d$", r["date"]) for r in rows)
+
+
+def exercise(name):
+    "The cell that sets the exercise, run."
+    found = {"__name__": "exercise"}
+    source = next(c["source"] for c in cells(LESSON) if "exercise" in tags(c) and f"def check_{name}(" in c["source"])
+    exec(compile(source, name, "exec"), found)
+    return found
+
+
+def in_place(before, grad):
+    grad[before <= 0] = 0
+    return grad.clamp_(min=0)
+
+
+def by_interval(a, b, factor=2.776, root=True, spread=stdev):
+    d = [x - y for x, y in zip(a, b)]
+    half = factor * spread(d) / (len(d)**.5 if root else 1)
+    return "a" if mean(d) > half else "b" if mean(d) < -half else "can't say"
+
+
+def unpaired(a, b):
+    half = 2.776 * (stdev(a)**2 / 5 + stdev(b)**2 / 5)**.5
+    return "a" if mean(a) - mean(b) > half else "b" if mean(b) - mean(a) > half else "can't say"
+
+
+WRONG = {
+    "length": {
+        "small maps blown up": lambda widths, sides, side=4: sum(widths) * side**2,
+        "no square": lambda widths, sides, side=4: sum(c * min(side, s) for c, s in zip(widths, sides)),
+        "not pooled": lambda widths, sides, side=4: sum(c * s**2 for c, s in zip(widths, sides)),
+        "the grid always 4": lambda widths, sides, side=4: sum(c * min(4, s)**2 for c, s in zip(widths, sides)),
+        "the last layer alone": lambda widths, sides, side=4: widths[-1] * min(side, sides[-1])**2,
+    },
+    "verdict": {
+        "the larger mean": lambda a, b: "a" if mean(a) > mean(b) else "b" if mean(b) > mean(a) else "can't say",
+        "not paired": unpaired,
+        "no root of n": lambda a, b: by_interval(a, b, root=False),
+        "no interval of the mean, one standard error": lambda a, b: by_interval(a, b, 1.),
+        "the other way round": lambda a, b: by_interval(b, a),
+        "ranges that don't overlap": lambda a, b: "a" if min(a) > max(b) else "b" if min(b) > max(a) else "can't say",
+    },
+    "guided": {
+        "plain backpropagation": lambda before, grad: grad * (before > 0),
+        "deconvolution": lambda before, grad: grad.clamp(min=0),
+        "zero counted as positive": lambda before, grad: grad.clamp(min=0) * (before >= 0),
+        "magnitudes": lambda before, grad: grad.abs() * (before > 0),
+        "in place": in_place,
+    },
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_a_wrong_answer_is_refused(name, wrong):
+    with pytest.raises(AssertionError): exercise(name)[f"check_{name}"](WRONG[name][wrong])
+
+
+def test_every_exercise_has_its_wrong_answers():
+    found = {re.search(r"\ndef check_(\w+)\(", c["source"])[1] for c in cells(LESSON) if "exercise" in tags(c)}
+    assert found == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
