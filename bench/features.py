@@ -2,13 +2,12 @@
 
     python bench/features.py predictor              train the predictor of the drawn faces' factors
     python bench/features.py ship RUN NAME          keep the discriminator of a run in the package, in half precision
-    python bench/features.py measure [--photos RUN FOLDER] [SETTING …]   the accuracies that are missing; a row as each is done
+    python bench/features.py measure [DATA …]       the accuracies that are missing; a row as each is done
     python bench/features.py drop [LAYER …]         the dropping of filters: five times 150 generated faces to fit, 200 to try
     python bench/features.py table                  what has been measured
 
-Everything lies in dcgan/assets/features*: `measure` writes features.csv, `drop` features-drop.csv. `measure` goes on where it was
-stopped; it takes the shipped discriminators "digits" and "house_numbers", and a run on photographs if one is named: RUN is
-its folder, FOLDER holds the pictures as train/CLASS/*.jpg and test/CLASS/*.jpg.
+Everything lies in dcgan/assets/features*: `measure` writes features.csv, `drop` features-drop.csv. Both go on where they were
+stopped. `measure` takes the shipped discriminators; with --kinds and --labels several processes can share the work.
 """
 import argparse
 import csv
@@ -17,10 +16,8 @@ import shutil
 import statistics
 import tempfile
 from datetime import date
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from dcgan.checkpoints import find_checkpoint
 from dcgan.data import to_x
@@ -38,8 +35,8 @@ from filelock import FileLock
 FOLDER, ROWS, DROPPED = ASSETS / "features", ASSETS / "features.csv", ASSETS / "features-drop.csv"
 COLUMNS = "data", "features", "labels", "draw", "accuracy", "numbers", "date", "machine", "torch"
 HELD_OUT = 10_000_000  # where the faces begin that no network saw
-SIZES = {  # labels: draws; all 4,000 digits can be drawn in one way only
-    "digits": {10: 5, 50: 5, 200: 5, 1000: 5, 4000: 1}, "house_numbers": {1000: 5}, "photographs": {1000: 5}}
+DRAWS = 5
+SIZES = {"digits": (10, 50, 200, 1000), "house_numbers": (1000,)}  # labels
 KINDS = "D", "untrained", "pixels", "PCA", "supervised"
 
 
@@ -98,22 +95,10 @@ def add(path: Path, rows: list[dict]) -> None:
     with FileLock(Path(tempfile.gettempdir()) / f"{path.name}.lock"): write(path, [*read(path), *rows])
 
 
-@cache
-def photographs(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    "1,000 (train) or 500 (test) of each class, the first by name."
-    from PIL import Image
-    images, labels = [], []
-    for c, place in enumerate(sorted((folder / split).iterdir())):
-        files = sorted(place.iterdir())[:1000 if split == "train" else 500]
-        images += [np.asarray(Image.open(file).convert("RGB")) for file in files]
-        labels += [c] * len(files)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
-
-
-def images_of(data: str, folder: Path | None) -> list:
+def images_of(data: str) -> list:
     "Training images and labels, then the same of the test."
-    if data == "photographs": return [*photographs(folder, "train"), *photographs(folder, "test")]
-    banks = [load(data, split=split) for split in ("train", "test")]
+    few = 5000 if data == "house_numbers" else None  # the first 5,000 of the 20,000 that D saw
+    banks = [load(data, images=few), load(data, split="test")]
     return [part for bank in banks for part in (bank.images, bank.labels)]
 
 
@@ -131,13 +116,14 @@ def spaces(data: str, D: Discriminator, x: torch.Tensor, t: torch.Tensor, wanted
     return found
 
 
-def measure(data: str, kinds: list, D: Discriminator, folder: Path | None = None) -> None:
-    "The rows of a data set that are missing, of these kinds of features."
+def measure(data: str, kinds: list, sizes: list | None = None) -> None:
+    "The rows of a data set that are missing, of these kinds of features and numbers of labels."
+    D = trained_d(data)
     have = {(r["data"], r["features"], int(r["labels"]), int(r["draw"])) for r in read(ROWS)}
-    jobs = [(kind, n, draw) for n, draws in SIZES[data].items() for kind in kinds for draw in range(draws)
-            if (data, kind, n, draw) not in have]
+    jobs = [(kind, n, draw) for n in SIZES[data] for kind in kinds for draw in range(DRAWS)
+            if (data, kind, n, draw) not in have and (not sizes or n in sizes)]
     if not jobs: return
-    images, labels, test, truth = images_of(data, folder)
+    images, labels, test, truth = images_of(data)
     x, t = to_x(images), to_x(test)
     known = spaces(data, D, x, t, {kind for kind, *_ in jobs})
     for kind, n, draw in jobs:
@@ -209,8 +195,8 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("job", choices=("predictor", "ship", "measure", "drop", "table"))
     flags.add_argument("words", nargs="*")
-    flags.add_argument("--photos", nargs=2, type=Path, metavar=("RUN", "FOLDER"), help="a run on photographs, and the photographs")
-    flags.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="these features alone; several may run at once")
+    flags.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="these features alone")
+    flags.add_argument("--labels", nargs="+", type=int, help="these numbers of labels alone")
     a = flags.parse_args()
     torch.set_num_threads(1)
     if a.job == "predictor": print(json.dumps(predictor(), indent=2))
@@ -220,8 +206,7 @@ def main() -> None:
     elif a.job == "measure":
         if unknown := set(a.words) - set(SIZES): flags.error(f"there is no setting {unknown.pop()}; there are: {', '.join(SIZES)}")
         for data in a.words or SIZES:
-            if data != "photographs": measure(data, a.kinds, trained_d(data))
-            elif a.photos: measure(data, a.kinds, discriminator(a.photos[0]), a.photos[1])
+            measure(data, a.kinds, a.labels)
     elif a.job == "drop": drop(tuple(map(int, a.words)) or LAYERS)
     elif a.job == "table": table()
 
