@@ -108,7 +108,9 @@ def untrained(D: Discriminator,   # left as it is
               seed: int = 0,      # decides the weights
              ) -> Discriminator:  # in eval mode
     "A network of the same table with initial weights, as a run begins (paper, section 4)."
-    return init_weights(Discriminator(**D.config), seed=seed, part=1).eval()
+    with torch.random.fork_rng(devices=[]):  # the global generator is left as it was
+        net = Discriminator(**D.config)
+    return init_weights(net, seed=seed, part=1).eval()
 
 # %% ../nbs/16_inside.ipynb #16-20
 def draw_labelled(labels: Tensor,  # int64 (m,), of all images
@@ -136,10 +138,11 @@ FIXED = 1e-3                # where there are too few labels to choose by
 def linear_svm(f: Tensor,       # features (n, d)
                labels: Tensor,  # int64 (n,)
                seed: int = 0,   # decides which labels choose C
-               scale: bool = True,  # give each feature a standard deviation of 1; False: only centre them
+               scale: bool = True,      # give each feature a standard deviation of 1; False: only centre them
+               C: float | None = None,  # > 0; None: a fifth of the labels chooses
               ):                # with predict(f) and score(f, labels), of scikit-learn
-    """A linear L2-SVM. A fifth of the labels chooses C, then all of them fit; below five a class, C is FIXED. ValueError where
-    two classes are not there."""
+    """A linear L2-SVM. Where C is chosen, all labels fit afterwards; with fewer than five of a class it is FIXED. ValueError
+    where two classes are not there."""
     from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -148,8 +151,8 @@ def linear_svm(f: Tensor,       # features (n, d)
     if len(classes) < 2 or len(labels) != len(f):
         raise ValueError(f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an SVM needs a label for each, "
                          "and two classes or more.")
-    svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=FIXED, random_state=seed, max_iter=5000))
-    if counts.min() >= 5:
+    svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=C or FIXED, random_state=seed, max_iter=5000))
+    if C is None and counts.min() >= 5:
         split = StratifiedShuffleSplit(1, test_size=.2, random_state=seed)
         svm = GridSearchCV(svm, {"linearsvc__C": CHOICES}, cv=split)
     return svm.fit(f.numpy(), labels.numpy())
@@ -181,7 +184,7 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
         schedule.step()
     return net.eval()
 
-# %% ../nbs/16_inside.ipynb #16-36
+# %% ../nbs/16_inside.ipynb #16-38
 class Guided(torch.autograd.Function):
     "An activation whose backward pass lets through only what is positive, on the way up and on the way back."
     @staticmethod
@@ -201,7 +204,7 @@ class Guided(torch.autograd.Function):
         before, = ctx.saved_tensors
         return grad.clamp(min=0) * (before > 0), None
 
-# %% ../nbs/16_inside.ipynb #16-37
+# %% ../nbs/16_inside.ipynb #16-39
 def saliency(D: Discriminator,  # in eval mode
              x: Tensor,         # images (n, c, h, w) in [-1, 1]
              layer: int,        # one of hidden(D)
@@ -219,7 +222,7 @@ def saliency(D: Discriminator,  # in eval mode
     strongest = h[torch.arange(len(x)), filters].flatten(1).amax(1)
     return torch.autograd.grad(strongest.sum(), x)[0]
 
-# %% ../nbs/16_inside.ipynb #16-45
+# %% ../nbs/16_inside.ipynb #16-47
 @torch.no_grad()
 def maps_at(G: Generator,  # in eval mode
             z: Tensor,     # (n, z_dim)
@@ -244,7 +247,7 @@ def images_from(G: Generator,    # in eval mode
     keep[drop] = 0
     return G.layers[layer:](maps * keep[:, None, None])
 
-# %% ../nbs/16_inside.ipynb #16-48
+# %% ../nbs/16_inside.ipynb #16-50
 def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an object
                   b: Tensor,          # uint8 (n, 3, h, w): the same images without it
                   side: int,          # cells along a side of the answer
@@ -257,7 +260,7 @@ def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an objec
     differs = ((a.float() - b.float()).abs().amax(1) > 25).float().mean(0)
     return F.adaptive_avg_pool2d(differs[None], side)[0] >= least
 
-# %% ../nbs/16_inside.ipynb #16-52
+# %% ../nbs/16_inside.ipynb #16-54
 def object_places(has: Tensor,    # bool (n,): which images have the object
                   cells: Tensor,  # bool (h, w): where it is drawn
                  ) -> Tensor:     # int64 (n, h, w): 1 where it is, 0 where it is not, -1: not used
@@ -267,7 +270,7 @@ def object_places(has: Tensor,    # bool (n,): which images have the object
     without = torch.where(cells, 0, -1).expand(len(has), -1, -1)
     return torch.where(has[:, None, None], with_it, without)
 
-# %% ../nbs/16_inside.ipynb #16-53
+# %% ../nbs/16_inside.ipynb #16-55
 def filter_weights(maps: Tensor,   # (n, filters, h, w)
                    there: Tensor,  # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
                   ) -> Tensor:     # (filters,): weights of a logistic regression, for standardised filters
