@@ -184,7 +184,7 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
         schedule.step()
     return net.eval()
 
-# %% ../nbs/16_inside.ipynb #16-38
+# %% ../nbs/16_inside.ipynb #16-35
 class Guided(torch.autograd.Function):
     "An activation whose backward pass lets through only what is positive, on the way up and on the way back."
     @staticmethod
@@ -204,7 +204,7 @@ class Guided(torch.autograd.Function):
         before, = ctx.saved_tensors
         return grad.clamp(min=0) * (before > 0), None
 
-# %% ../nbs/16_inside.ipynb #16-39
+# %% ../nbs/16_inside.ipynb #16-36
 def saliency(D: Discriminator,  # in eval mode
              x: Tensor,         # images (n, c, h, w) in [-1, 1]
              layer: int,        # one of hidden(D)
@@ -222,7 +222,7 @@ def saliency(D: Discriminator,  # in eval mode
     strongest = h[torch.arange(len(x)), filters].flatten(1).amax(1)
     return torch.autograd.grad(strongest.sum(), x)[0]
 
-# %% ../nbs/16_inside.ipynb #16-47
+# %% ../nbs/16_inside.ipynb #16-44
 @torch.no_grad()
 def maps_at(G: Generator,  # in eval mode
             z: Tensor,     # (n, z_dim)
@@ -247,7 +247,7 @@ def images_from(G: Generator,    # in eval mode
     keep[drop] = 0
     return G.layers[layer:](maps * keep[:, None, None])
 
-# %% ../nbs/16_inside.ipynb #16-50
+# %% ../nbs/16_inside.ipynb #16-47
 def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an object
                   b: Tensor,          # uint8 (n, 3, h, w): the same images without it
                   side: int,          # cells along a side of the answer
@@ -260,7 +260,7 @@ def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an objec
     differs = ((a.float() - b.float()).abs().amax(1) > 25).float().mean(0)
     return F.adaptive_avg_pool2d(differs[None], side)[0] >= least
 
-# %% ../nbs/16_inside.ipynb #16-54
+# %% ../nbs/16_inside.ipynb #16-51
 def object_places(has: Tensor,    # bool (n,): which images have the object
                   cells: Tensor,  # bool (h, w): where it is drawn
                  ) -> Tensor:     # int64 (n, h, w): 1 where it is, 0 where it is not, -1: not used
@@ -270,7 +270,7 @@ def object_places(has: Tensor,    # bool (n,): which images have the object
     without = torch.where(cells, 0, -1).expand(len(has), -1, -1)
     return torch.where(has[:, None, None], with_it, without)
 
-# %% ../nbs/16_inside.ipynb #16-55
+# %% ../nbs/16_inside.ipynb #16-52
 def filter_weights(maps: Tensor,   # (n, filters, h, w)
                    there: Tensor,  # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
                   ) -> Tensor:     # (filters,): weights of a logistic regression, for standardised filters
