@@ -36,7 +36,7 @@ FOLDER, ROWS, DROPPED = ASSETS / "features", ASSETS / "features.csv", ASSETS / "
 COLUMNS = "data", "features", "labels", "draw", "accuracy", "numbers", "date", "machine", "torch"
 HELD_OUT = 10_000_000  # where the faces begin that no network saw
 DRAWS = 5
-SIZES = {"digits": (10, 50, 200, 1000), "house_numbers": (1000,)}  # labels
+SIZES = {"digits": (10, 50, 200, 1000)}  # labels
 KINDS = "D", "untrained", "pixels", "PCA", "supervised"
 
 
@@ -97,8 +97,7 @@ def add(path: Path, rows: list[dict]) -> None:
 
 def images_of(data: str) -> list:
     "Training images and labels, then the same of the test."
-    few, tested = (3000, 1000) if data == "house_numbers" else (None, None)  # the first 3,000 of the 20,000 that D saw
-    banks = [load(data, images=few), load(data, split="test", images=tested)]
+    banks = [load(data, split=split) for split in ("train", "test")]
     return [part for bank in banks for part in (bank.images, bank.labels)]
 
 
@@ -125,7 +124,7 @@ def measure(data: str, kinds: list, sizes: list | None = None) -> None:
     if not jobs: return
     images, labels, test, truth = images_of(data)
     x, t = to_x(images), to_x(test)
-    known, chosen_once = spaces(data, D, x, t, {kind for kind, *_ in jobs}), {}
+    known = spaces(data, D, x, t, {kind for kind, *_ in jobs})
     for kind, n, draw in jobs:
         chosen = draw_labelled(labels, n, draw)
         if kind == "supervised":
@@ -134,8 +133,7 @@ def measure(data: str, kinds: list, sizes: list | None = None) -> None:
             numbers = 0
         else:
             f, g = known[kind]
-            svm = linear_svm(f[chosen], labels[chosen], draw, kind in ("D", "untrained"), chosen_once.get(kind))
-            if data == "house_numbers": chosen_once.setdefault(kind, getattr(svm, "best_params_", {}).get("linearsvc__C"))  # by the first draw
+            svm = linear_svm(f[chosen], labels[chosen], draw, scale=kind in ("D", "untrained"))
             right, numbers = svm.score(g.numpy(), truth.numpy()), f.shape[1]
         row = dict(zip(COLUMNS, (data, kind, n, draw, f"{right:.4f}", numbers, date.today(), machine(), torch.__version__)))
         add(ROWS, [row])

@@ -21,7 +21,7 @@ from .shapes import shown, whole
 from .values import known
 
 # %% ../nbs/16_inside.ipynb #16-07
-TRAINED = "digits", "house_numbers"  # discriminators that ship with the course
+TRAINED = ("digits",)  # discriminators that ship with the course
 
 def trained_d(name: str,                             # one of TRAINED
               folder: Path = ASSETS / "features",    # where they are
