@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # %% ../nbs/16_inside.ipynb #16-04
-from .data import to_x
 from .networks import ASSETS, Discriminator, Generator, generator_for, init_weights
 from .plots import check_images
 from .shapes import shown, whole
@@ -26,11 +25,11 @@ TRAINED = ("digits",)  # discriminators that ship with the course
 def trained_d(name: str,                             # one of TRAINED
               folder: Path = ASSETS / "features",    # where they are
              ) -> Discriminator:                     # in eval mode
-    "A shipped discriminator, every weight accounted for. ValueError for another name, FileNotFoundError where it is missing."
+    "A shipped discriminator, every weight accounted for. ValueError for another name, FileNotFoundError if it is lost."
     known("shipped discriminator", name, TRAINED)
     if not (Path(folder) / name / "model.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} holds no discriminator {name!r}; install the package again, or train one and "
-                                f"keep it by `python bench/features.py ship RUN {name}`.")
+        raise FileNotFoundError(f"{folder} holds no discriminator {name!r}; install the package again, or train "
+                                f"one and keep it by `python bench/features.py ship RUN {name}`.")
     return Discriminator.from_pretrained(Path(folder) / name)
 
 # %% ../nbs/16_inside.ipynb #16-10
@@ -62,13 +61,14 @@ def pooled(maps: Tensor,      # (b, c, h, w)
     h, w = (min(side, n) for n in maps.shape[2:])
     return F.adaptive_max_pool2d(maps, (h, w)).flatten(1)
 
+# %% ../nbs/16_inside.ipynb #16-14
 @torch.no_grad()
 def features(D: Discriminator,   # trained or not; read in eval mode
              x: Tensor,          # images (n, c, h, w) in [-1, 1]
              side: int = SIDE,   # of the grid
              batch: int = 250,   # images at a time
             ) -> Tensor:         # (n, feature_length(D, side))
-    "Every hidden layer's maps, max-pooled and side by side (paper, section 5.1). ValueError for what is no images of D's."
+    "Every hidden layer's maps, max-pooled, side by side (paper, section 5.1). ValueError for what is no image of D's."
     whole(1, side=side, batch=batch)
     layers, was = hidden(D), D.training
     D.eval()
@@ -85,7 +85,7 @@ def _features(D, h, layers, side) -> Tensor:
         if i in layers: found.append(pooled(h, side))
     return torch.cat(found, 1)
 
-# %% ../nbs/16_inside.ipynb #16-14
+# %% ../nbs/16_inside.ipynb #16-15
 def feature_length(D: Discriminator,  # any
                    side: int = SIDE,  # of the grid
                   ) -> int:
@@ -93,7 +93,7 @@ def feature_length(D: Discriminator,  # any
     shapes = [D.table[i - 1].out_shape for i in hidden(D)]
     return sum(c * min(side, h) * min(side, w) for c, h, w in shapes)
 
-# %% ../nbs/16_inside.ipynb #16-17
+# %% ../nbs/16_inside.ipynb #16-18
 def refreshed(D: Discriminator,   # left as it is
               x: Tensor,          # images (n, c, h, w) in [-1, 1], of its size
               batch: int = 250,   # images at a time
@@ -112,7 +112,7 @@ def untrained(D: Discriminator,   # left as it is
         net = Discriminator(**D.config)
     return init_weights(net, seed=seed, part=1).eval()
 
-# %% ../nbs/16_inside.ipynb #16-20
+# %% ../nbs/16_inside.ipynb #16-21
 def draw_labelled(labels: Tensor,  # int64 (m,), of all images
                   n: int,          # how many to draw; a multiple of the number of classes
                   seed: int = 0,   # decides which
@@ -121,7 +121,7 @@ def draw_labelled(labels: Tensor,  # int64 (m,), of all images
     whole(1, n=n)
     classes = labels.unique()
     if n % len(classes):
-        raise ValueError(f"{n} labels can't be shared evenly by {len(classes)} classes; take a multiple of {len(classes)}.")
+        raise ValueError(f"{n} labels can't be shared evenly by the classes; take a multiple of {len(classes)}.")
     each, order = n // len(classes), torch.randperm(len(labels), generator=generator_for(seed, n, 6))
     chosen = []
     for c in classes.tolist():
@@ -131,7 +131,7 @@ def draw_labelled(labels: Tensor,  # int64 (m,), of all images
         chosen.append(places[:each])
     return torch.cat(chosen)
 
-# %% ../nbs/16_inside.ipynb #16-23
+# %% ../nbs/16_inside.ipynb #16-24
 CHOICES = 1e-4, 1e-3, 1e-2  # values of C: a small one keeps the weights small
 FIXED = 1e-3                # where there are too few labels to choose by
 
@@ -141,23 +141,23 @@ def linear_svm(f: Tensor,       # features (n, d)
                scale: bool = True,      # give each feature a standard deviation of 1; False: only centre them
                C: float | None = None,  # > 0; None: a fifth of the labels chooses
               ):                # with predict(f) and score(f, labels), of scikit-learn
-    """A linear L2-SVM. Where C is chosen, all labels fit afterwards; with fewer than five of a class it is FIXED. ValueError
-    where two classes are not there."""
+    """A linear L2-SVM. Where C is chosen, all labels fit afterwards; with fewer than five of a class it is FIXED.
+    ValueError where two classes are not there."""
     from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
     classes, counts = labels.unique(return_counts=True)
     if len(classes) < 2 or len(labels) != len(f):
-        raise ValueError(f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an SVM needs a label for each, "
-                         "and two classes or more.")
+        raise ValueError(f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an SVM needs a label "
+                         "for each, and two classes or more.")
     svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=C or FIXED, random_state=seed, max_iter=5000))
     if C is None and counts.min() >= 5:
         split = StratifiedShuffleSplit(1, test_size=.2, random_state=seed)
         svm = GridSearchCV(svm, {"linearsvc__C": CHOICES}, cv=split)
     return svm.fit(f.numpy(), labels.numpy())
 
-# %% ../nbs/16_inside.ipynb #16-26
+# %% ../nbs/16_inside.ipynb #16-27
 def supervised(D: Discriminator,  # whose table is used, not its weights
                x: Tensor,         # labelled images (n, c, h, w) in [-1, 1]
                labels: Tensor,    # int64 (n,), from 0
@@ -184,7 +184,7 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
         schedule.step()
     return net.eval()
 
-# %% ../nbs/16_inside.ipynb #16-35
+# %% ../nbs/16_inside.ipynb #16-36
 class Guided(torch.autograd.Function):
     "An activation whose backward pass lets through only what is positive, on the way up and on the way back."
     @staticmethod
@@ -204,7 +204,7 @@ class Guided(torch.autograd.Function):
         before, = ctx.saved_tensors
         return grad.clamp(min=0) * (before > 0), None
 
-# %% ../nbs/16_inside.ipynb #16-36
+# %% ../nbs/16_inside.ipynb #16-37
 def saliency(D: Discriminator,  # in eval mode
              x: Tensor,         # images (n, c, h, w) in [-1, 1]
              layer: int,        # one of hidden(D)
@@ -222,7 +222,7 @@ def saliency(D: Discriminator,  # in eval mode
     strongest = h[torch.arange(len(x)), filters].flatten(1).amax(1)
     return torch.autograd.grad(strongest.sum(), x)[0]
 
-# %% ../nbs/16_inside.ipynb #16-44
+# %% ../nbs/16_inside.ipynb #16-45
 @torch.no_grad()
 def maps_at(G: Generator,  # in eval mode
             z: Tensor,     # (n, z_dim)
@@ -247,7 +247,7 @@ def images_from(G: Generator,    # in eval mode
     keep[drop] = 0
     return G.layers[layer:](maps * keep[:, None, None])
 
-# %% ../nbs/16_inside.ipynb #16-47
+# %% ../nbs/16_inside.ipynb #16-48
 def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an object
                   b: Tensor,          # uint8 (n, 3, h, w): the same images without it
                   side: int,          # cells along a side of the answer
@@ -255,26 +255,27 @@ def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an objec
                  ) -> Tensor:         # bool (side, side)
     "Where the object is drawn. ValueError for images that don't pair up."
     if a.shape != b.shape or a.dtype != torch.uint8:
-        raise ValueError(f"a is {a.dtype} {tuple(a.shape)} and b {tuple(b.shape)}; both must be uint8 images of one shape.")
+        raise ValueError(f"a is {a.dtype} {tuple(a.shape)} and b {tuple(b.shape)}; "
+                         "both must be uint8 images of one shape.")
     whole(1, side=side)
     differs = ((a.float() - b.float()).abs().amax(1) > 25).float().mean(0)
     return F.adaptive_avg_pool2d(differs[None], side)[0] >= least
 
-# %% ../nbs/16_inside.ipynb #16-51
+# %% ../nbs/16_inside.ipynb #16-52
 def object_places(has: Tensor,    # bool (n,): which images have the object
                   cells: Tensor,  # bool (h, w): where it is drawn
                  ) -> Tensor:     # int64 (n, h, w): 1 where it is, 0 where it is not, -1: not used
-    """In images with the object its places are positive and the others negative; in images without it, its places are negative
-    and the others are not used."""
+    """In images with the object its places are positive and the others negative; in images without it, its places
+    are negative and the others are not used."""
     with_it = cells.long().expand(len(has), -1, -1)
     without = torch.where(cells, 0, -1).expand(len(has), -1, -1)
     return torch.where(has[:, None, None], with_it, without)
 
-# %% ../nbs/16_inside.ipynb #16-52
+# %% ../nbs/16_inside.ipynb #16-53
 def filter_weights(maps: Tensor,   # (n, filters, h, w)
                    there: Tensor,  # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
                   ) -> Tensor:     # (filters,): weights of a logistic regression, for standardised filters
-    "How much each filter speaks for the object at a place (paper, section 6.3.1). ValueError where no place has it, or all have."
+    "How much each filter speaks for the object at a place (paper, section 6.3.1). ValueError unless some have it."
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
     places, said = maps.movedim(1, 3)[there >= 0], there[there >= 0]
