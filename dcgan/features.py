@@ -188,7 +188,7 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
 class Guided(torch.autograd.Function):
     "An activation whose backward pass lets through only what is positive, on the way up and on the way back."
     @staticmethod
-    def forward(ctx,
+    def forward(ctx,             # what the backward pass may read
                 before: Tensor,  # the activation's input
                 after: Tensor,   # and its output
                ) -> Tensor:
@@ -197,7 +197,7 @@ class Guided(torch.autograd.Function):
         return after.clone()
 
     @staticmethod
-    def backward(ctx,
+    def backward(ctx,            # what the forward pass left
                  grad: Tensor,   # of the output
                 ) -> tuple[Tensor, None]:
         "The gradient, where it and the activation's input are positive (Springenberg et al. 2014, arXiv 1412.6806)."
