@@ -6,9 +6,10 @@ __all__ = ['GAP', 'CAUSES', 'SYMPTOMS', 'RULES', 'apart', 'variety', 'norm', 'mo
 
 # %% ../nbs/11_failures.ipynb #11-03
 import csv
+from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn

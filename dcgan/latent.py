@@ -424,7 +424,8 @@ def explorer(G: Generator,                  # in eval mode
         Image.fromarray(grid(x, 1)).save(out, format="PNG")
         picture.value = out.getvalue()
 
-    for slider in sliders.values(): slider.observe(update, "value")
+    for slider in sliders.values():
+        slider.observe(update, "value")
     update()
     return widgets.VBox([picture, *sliders.values()])
 
