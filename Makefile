@@ -89,7 +89,7 @@ $(DOCS): $(STAMP)
 
 site: $(DOCS)
 	@$(BIN)/python site/pages.py _site/source
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m sphinx -q -W --keep-going -c site -b html _site/source _site/html
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m sphinx -q -W --keep-going -c site -d _site/doctrees -b html _site/source _site/html
 	@echo "The site is in _site/html: open index.html there."
 
 site-test: $(DOCS)

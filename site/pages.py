@@ -168,12 +168,16 @@ def api_page(module, path):
     return head + f".. automodule:: {name}\n   :members:\n   :member-order: bysource\n"
 
 
+def own(name):
+    "A page that is written in site/, whose links then start one folder higher."
+    return (HERE / name).read_text(encoding="utf-8").replace("](../", "](")
+
+
 def pages():
     "Every page by its place in the folder."
     lists, trees = contents()
-    made = {"index.md": (HERE / "index.md").read_text(encoding="utf-8").replace("<!-- lessons -->", lists) + "\n" + trees}
-    made["glossary.md"] = (HERE / "glossary.md").read_text(encoding="utf-8")
-    made["map.md"] = (HERE / "map.md").read_text(encoding="utf-8").replace("<!-- map -->", drawn(notebooks()))
+    made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md")}
+    made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)
         made[f"{docname(path)}.ipynb"] = nbformat.writes(notebook)
