@@ -58,6 +58,7 @@ test: setup
 
 check: setup
 	@$(BIN)/python nbs/_sync.py --check
+	@$(BIN)/ruff check -q . || { echo "ruff found the above: one statement a line, sorted imports; pyproject.toml has the rules" >&2; exit 1; }
 	@$(BIN)/nb-clean check -o -c --preserve-cell-metadata-field tags -- $(NOTEBOOKS) || { echo "These notebooks hold metadata: make clean-notebooks" >&2; exit 1; }
 
 nbval: setup
@@ -109,4 +110,4 @@ bench: setup
 	@$(BIN)/python bench/train.py $(ARGS)
 
 judge: setup
-	@$(BIN)/python -c "from dcgan.evaluation.metrics import remake; [print(f'{k}: {v}') for k, v in remake().items()]"
+	@$(BIN)/python bench/judge.py

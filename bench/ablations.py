@@ -20,22 +20,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Iterable, Iterator
 
 import numpy as np
 import torch
+
+from dcgan.datasets.sources import load
+from dcgan.engine.processes import engine_for
 from dcgan.evaluation.metrics import digit_fid
 from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES
-from dcgan.engine.processes import engine_for
-from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 from dcgan.values import machine
+
 from variants import Variant, digest, variants
 
 BASE = RECIPES["digits"]             # what is taken apart
@@ -57,16 +59,21 @@ def lock(name: str, wait: bool = True) -> Iterator[bool]:
     root = Path(tempfile.gettempdir()) / f"dcgan-ablations-{os.getuid()}-{digest(str(FOLDER.resolve()).encode())}"
     root.mkdir(exist_ok=True)
     with open(root / name, "w") as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError: yield False
-        else: yield True
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def read() -> list[dict]:
     "All rows, as text."
     path = FOLDER / "ablations.csv"
-    if not path.exists(): return []
-    with open(path, newline="", encoding="utf-8") as f: return list(csv.DictReader(f))
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
 
 
 def write(rows: list[dict]) -> None:
@@ -79,8 +86,10 @@ def write(rows: list[dict]) -> None:
 def read_samples() -> dict[str, np.ndarray]:
     "“variant, seed” → uint8 (16, 28, 28)."
     path = FOLDER / "ablations.npz"
-    if not path.exists(): return {}
-    with np.load(path) as f: return dict(f)
+    if not path.exists():
+        return {}
+    with np.load(path) as f:
+        return dict(f)
 
 
 def define() -> None:
@@ -94,7 +103,8 @@ def define() -> None:
             own = {k: x for k, x in own.items() if k == "fields" or x != default[k]}
         about = {"definition": v.key(IMAGES), "says": v.says, "breaks": v.breaks}
         lines.append(json.dumps(name, ensure_ascii=False) + ": " + json.dumps(about | own, ensure_ascii=False))
-    with write_aside(FOLDER / "ablations.json") as aside: aside.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    with write_aside(FOLDER / "ablations.json") as aside:
+        aside.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 # What has been measured, and what is missing
@@ -104,7 +114,8 @@ def current(rows: list[dict]) -> dict[str, dict[int, float]]:
     keys = {name: v.key(IMAGES) for name, v in all_variants().items()}
     found = {name: {} for name in keys}
     for row in rows:
-        if keys.get(row["variant"]) == row["definition"]: found[row["variant"]][int(row["seed"])] = float(row["digit_fid"])
+        if keys.get(row["variant"]) == row["definition"]:
+            found[row["variant"]][int(row["seed"])] = float(row["digit_fid"])
     return found
 
 
@@ -119,7 +130,8 @@ def wanted(found: dict[str, dict[int, float]]) -> list[tuple[str, int]]:
     default = found["default"].values()
     close = [name for name in found if len(found[name]) >= len(SEEDS) and meet(found[name].values(), default)]
     order = [("default", seed) for seed in (*SEEDS, *MORE)]
-    for seeds, names in (SEEDS, found), (MORE, close): order += [(name, seed) for seed in seeds for name in names if name != "default"]
+    for seeds, names in (SEEDS, found), (MORE, close):
+        order += [(name, seed) for seed in seeds for name in names if name != "default"]
     return [(name, seed) for name, seed in order if seed not in found[name]]
 
 
@@ -130,10 +142,12 @@ def finish(row: dict, images: np.ndarray) -> None:
         found, samples = current(rows), read_samples() | {f"{row['variant']}, {row['seed']}": images}
         missing = {name for name, _ in wanted(found)}
         for name, values in found.items():
-            if name in missing: continue
+            if name in missing:
+                continue
             median = sorted(values, key=lambda seed: (not math.isfinite(values[seed]), values[seed]))[len(values) // 2]
             samples = {k: x for k, x in samples.items() if k.rpartition(", ")[0] != name or k == f"{name}, {median}"}
-        with write_aside(FOLDER / "ablations.npz") as aside, open(aside, "wb") as f: np.savez_compressed(f, **samples)
+        with write_aside(FOLDER / "ablations.npz") as aside, open(aside, "wb") as f:
+            np.savez_compressed(f, **samples)
         write(rows)
 
 
@@ -146,7 +160,8 @@ def bank(): return load(BASE.data, image_size=BASE.image_size, channels=BASE.cha
 def train(t: Trainer) -> None:
     "IMAGES images, with which the rates' schedule ends. FloatingPointError where a loss, a weight or an image is no number."
     t.total = IMAGES // t.recipe.batch_size
-    for _ in t.steps(): pass
+    for _ in t.steps():
+        pass
     t.check()
 
 
@@ -154,13 +169,33 @@ def measure(name: str, seed: int) -> tuple[dict, np.ndarray]:
     "One run as a row, and 16 of its images. A run that fails is a row too: nan, and a note that says why."
     variant, start, value, note = all_variants()[name], time.process_time(), math.nan, ""
     t = variant.trainer(variant.recipe.replace(seed=seed), bank().images, engine_for())
-    try: train(t)
-    except FloatingPointError as e: note = str(e).split(";")[0]
+    try:
+        train(t)
+    except FloatingPointError as e:
+        note = str(e).split(";")[0]
     seconds, x = time.process_time() - start, t.best_G.sample(16, seed=0)[:, 0].cpu()
-    if not note and x.isfinite().all(): value = digit_fid(t.best_G)
-    if not math.isfinite(value): note = note or "the images hold what is no number"
+    if not note and x.isfinite().all():
+        value = digit_fid(t.best_G)
+    if not math.isfinite(value):
+        note = note or "the images hold what is no number"
     where = torch.cuda.get_device_name() if t.engine.device.type == "cuda" else machine()
-    row = dict(zip(COLUMNS, (name, seed, t.images_seen, f"{value:.3f}", round(seconds), t.engine.precision, variant.key(IMAGES), date.today(), where, note)))
+    row = dict(
+        zip(
+            COLUMNS,
+            (
+                name,
+                seed,
+                t.images_seen,
+                f"{value:.3f}",
+                round(seconds),
+                t.engine.precision,
+                variant.key(IMAGES),
+                date.today(),
+                where,
+                note,
+            ),
+        )
+    )
     return row, ((x.nan_to_num(-1, 1, -1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
@@ -171,12 +206,14 @@ def work(names: Iterable[str] = ()) -> None:
     while jobs := missing():
         for name, seed in jobs:
             with lock(f"{name}, {seed}", wait=False) as mine:
-                if not mine or (name, seed) not in missing(): continue
+                if not mine or (name, seed) not in missing():
+                    continue
                 row, images = measure(name, seed)
                 finish(row, images)
                 print(f"{name}, seed {seed}: {row['digit_fid']} {row['note']}".strip(), flush=True)
                 break
-        else: time.sleep(1)  # others are at the rest; what they find may ask for more
+        else:
+            time.sleep(1)  # others are at the rest; what they find may ask for more
 
 
 def in_parallel(names: list[str], workers: int) -> int:
@@ -193,10 +230,22 @@ def table() -> None:
     print("| variant | seeds | mean | sd | least | most | no number |\n|---|---|---|---|---|---|---|")
     for name, values in found.items():
         v = [x for x in values.values() if math.isfinite(x)]
-        cells = [f"{statistics.mean(v):.2f}", f"{statistics.stdev(v):.2f}" if len(v) > 1 else "–", f"{min(v):.2f}", f"{max(v):.2f}"] if v else ["–"] * 4
+        cells = (
+            [
+                f"{statistics.mean(v):.2f}",
+                f"{statistics.stdev(v):.2f}" if len(v) > 1 else "–",
+                f"{min(v):.2f}",
+                f"{max(v):.2f}",
+            ]
+            if v
+            else ["–"] * 4
+        )
         print(f"| {name} | {len(values)} | " + " | ".join(cells) + f" | {len(values) - len(v) or ''} |")
     old = len(rows) - sum(map(len, found.values()))
-    print(f"\n{len(wanted(found))} runs are missing" + f"; {old} rows are of other definitions and count for nothing." * bool(old))
+    print(
+        f"\n{len(wanted(found))} runs are missing"
+        + f"; {old} rows are of other definitions and count for nothing." * bool(old)
+    )
 
 
 def main() -> None:
@@ -205,12 +254,18 @@ def main() -> None:
     flags.add_argument("variants", nargs="*", help="train these alone")
     flags.add_argument("--workers", type=int, default=1, help="processes at once")
     a = flags.parse_args()
-    if unknown := set(a.variants) - set(all_variants()): flags.error(f"there is no variant {', '.join(unknown)}; there are: {', '.join(all_variants())}")
-    if a.job == "table": return table()
-    with lock("files"): define()
-    if a.job == "define": return
-    try: sys.exit(in_parallel(a.variants, a.workers) if a.workers > 1 else work(a.variants))
-    except KeyboardInterrupt: sys.exit("Stopped; typed again, it goes on.")
+    if unknown := set(a.variants) - set(all_variants()):
+        flags.error(f"there is no variant {', '.join(unknown)}; there are: {', '.join(all_variants())}")
+    if a.job == "table":
+        return table()
+    with lock("files"):
+        define()
+    if a.job == "define":
+        return
+    try:
+        sys.exit(in_parallel(a.variants, a.workers) if a.workers > 1 else work(a.variants))
+    except KeyboardInterrupt:
+        sys.exit("Stopped; typed again, it goes on.")
 
 
 if __name__ == "__main__":

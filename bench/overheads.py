@@ -11,12 +11,13 @@ from statistics import median
 from time import perf_counter
 
 import torch
+
 from dcgan.checkpoints import RunFolder, animate, save_checkpoint, setting
-from dcgan.engine.devices import tune
-from dcgan.networks import Generator
-from dcgan.engine.processes import engine_for
-from dcgan.recipes import RECIPES
 from dcgan.datasets.sources import load
+from dcgan.engine.devices import tune
+from dcgan.engine.processes import engine_for
+from dcgan.networks import Generator
+from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
 from dcgan.values import machine
 
@@ -71,12 +72,21 @@ def main() -> None:
         every = loop / 2  # two checkpoints in twelve epochs
         state = run.state() | setting(run) | {"images": len(run.images)}
         checkpoint, kept = seconds(lambda: save_checkpoint(state, folder.path)), seconds(lambda: folder.save(run))
-        rows += [(f"the loop alone, {run.step} steps of it", loop), ("the same run as a whole", whole), ("its GIFs and last pictures", seconds(lambda: animate(run, folder.path), 3)),
-                 (f"a checkpoint alone: {checkpoint / every:.1%} of the {recipe.save_every} epochs between two", checkpoint),
-                 (f"a checkpoint with generator, samples, curves: {kept / every:.1%}", kept)]
+        rows += [
+            (f"the loop alone, {run.step} steps of it", loop),
+            ("the same run as a whole", whole),
+            ("its GIFs and last pictures", seconds(lambda: animate(run, folder.path), 3)),
+            (
+                f"a checkpoint alone: {checkpoint / every:.1%} of the {recipe.save_every} epochs between two",
+                checkpoint,
+            ),
+            (f"a checkpoint with generator, samples, curves: {kept / every:.1%}", kept),
+        ]
     print("| what | seconds |\n|---|---|")
-    for what, value in rows: print(f"| {what} | {value:.2f} |")
+    for what, value in rows:
+        print(f"| {what} | {value:.2f} |")
     print(f"\n{date.today()}, {machine()}, torch {torch.__version__}, {run.engine.precision}; medians of five")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

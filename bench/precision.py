@@ -13,27 +13,41 @@ from pathlib import Path
 
 import ablations
 import torch
+
 from dcgan.evaluation.metrics import digit_fid
 from dcgan.steps import Engine
 from dcgan.training import Trainer
 from dcgan.values import machine
 
 ROWS = Path(__file__).resolve().parent / "precision.csv"
-WAYS = "fp32", "bf16"  # the rows of 2026-11-25 in bf16, whose convolutions were matrix products, are called "bf16, products"
+WAYS = (
+    "fp32",
+    "bf16",
+)  # the rows of 2026-11-25 in bf16, whose convolutions were matrix products, are called "bf16, products"
 SEEDS = range(5)
 
 
 def read() -> list[dict]:
     "All rows, as text."
-    if not ROWS.exists(): return []
-    with open(ROWS, newline="") as f: return list(csv.DictReader(f))
+    if not ROWS.exists():
+        return []
+    with open(ROWS, newline="") as f:
+        return list(csv.DictReader(f))
 
 
 def measure(way: str, seed: int) -> dict:
     "One run as a row."
     t = Trainer(ablations.BASE.replace(seed=seed), ablations.bank().images, Engine("cpu", way))
     ablations.train(t)
-    return {"way": way, "seed": seed, "images": t.images_seen, "digit_fid": round(digit_fid(t.best_G), 3), "date": date.today(), "machine": machine(), "torch": torch.__version__}
+    return {
+        "way": way,
+        "seed": seed,
+        "images": t.images_seen,
+        "digit_fid": round(digit_fid(t.best_G), 3),
+        "date": date.today(),
+        "machine": machine(),
+        "torch": torch.__version__,
+    }
 
 
 def train() -> None:
@@ -44,24 +58,37 @@ def train() -> None:
         new, row = not ROWS.exists(), measure(way, seed)
         with open(ROWS, "a", newline="") as f:
             writer = csv.DictWriter(f, row, lineterminator="\n")
-            if new: writer.writeheader()
+            if new:
+                writer.writeheader()
             writer.writerow(row)
         print(f"{way}, seed {seed}: {row['digit_fid']}", flush=True)
 
 
 def table() -> None:
     "Each way's digit-FID by seed, mean and standard deviation."
-    print("| way | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | mean | sd |\n|---|" + "---|" * (len(SEEDS) + 2))
+    print(
+        "| way | "
+        + " | ".join(f"seed {seed}" for seed in SEEDS)
+        + " | mean | sd |\n|---|"
+        + "---|" * (len(SEEDS) + 2)
+    )
     rows = {(row["way"], int(row["seed"])): float(row["digit_fid"]) for row in read()}
     for way in dict.fromkeys([*WAYS, *(way for way, _ in rows)]):
         values = [rows[way, seed] for seed in SEEDS if (way, seed) in rows]
         cells = [f"{rows[way, seed]:.2f}" if (way, seed) in rows else "–" for seed in SEEDS]
-        cells += [f"{statistics.mean(values):.2f}", f"{statistics.stdev(values):.2f}"] if len(values) > 1 else ["–", "–"]
+        cells += (
+            [f"{statistics.mean(values):.2f}", f"{statistics.stdev(values):.2f}"]
+            if len(values) > 1
+            else ["–", "–"]
+        )
         print(f"| {way} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
     jobs = {"train": train, "table": table}
-    if len(sys.argv) != 2 or sys.argv[1] not in jobs: sys.exit(__doc__)
-    try: jobs[sys.argv[1]]()
-    except KeyboardInterrupt: sys.exit("Stopped; typed again, it goes on.")
+    if len(sys.argv) != 2 or sys.argv[1] not in jobs:
+        sys.exit(__doc__)
+    try:
+        jobs[sys.argv[1]]()
+    except KeyboardInterrupt:
+        sys.exit("Stopped; typed again, it goes on.")

@@ -11,10 +11,11 @@ import csv
 import os
 import statistics
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from time import perf_counter
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from dcgan.networks import ASSETS
 
@@ -32,7 +33,11 @@ class Contender(NamedTuple):
 def contenders() -> dict[str, Contender]:
     "Name → what runs: reference 1 as its scripts run it, reference 2's net at 32×32, the best first try, the default."
     from dcgan.recipes import NETS, RECIPES, digits_d
-    NETS["first try"] = NETS["mnist28"][0], lambda size, channels, filters, bias: digits_d(size, channels, filters // 4, bias)
+
+    NETS["first try"] = (
+        NETS["mnist28"][0],
+        lambda size, channels, filters, bias: digits_d(size, channels, filters // 4, bias),
+    )
     r1 = RECIPES["mnist28"].replace(data="digits", rotate=0.)
     return {"textbook R1": Contender(r1, "fp32", True),
             "R2's net at 32": Contender(RECIPES["mnist64"].replace(data="digits", image_size=32)),
@@ -41,36 +46,42 @@ def contenders() -> dict[str, Contender]:
 
 
 def read(path: Path) -> list[dict]:
-    if not path.exists(): return []
-    with open(path, newline="") as f: return list(csv.DictReader(f))
+    if not path.exists():
+        return []
+    with open(path, newline="") as f:
+        return list(csv.DictReader(f))
 
 
 def append(path: Path, row: dict) -> None:
     "One line more, whole or not at all."
     text = "" if path.exists() else ",".join(row) + "\n"
-    with open(path, "a") as f: f.write(text + ",".join(map(str, row.values())) + "\n")
+    with open(path, "a") as f:
+        f.write(text + ",".join(map(str, row.values())) + "\n")
 
 
 def steps(contender: Contender) -> Iterator[int]:
     "Train without end; after each step, the number of images that it saw."
+    from dcgan.datasets.sources import load
+    from dcgan.engine.cost import textbook
     from dcgan.engine.devices import tune
     from dcgan.engine.processes import engine_for
-    from dcgan.engine.cost import textbook
-    from dcgan.datasets.sources import load
     from dcgan.training import Trainer
     r = contender.recipe
     images = load(r.data, image_size=r.image_size, channels=r.channels, images=r.images).images
     if contender.textbook:
-        with open(os.devnull, "w") as nowhere: yield from textbook(r, images, 1000, file=nowhere)
+        with open(os.devnull, "w") as nowhere:
+            yield from textbook(r, images, 1000, file=nowhere)
     tune()
     t = Trainer(r.replace(epochs=1000), images, engine_for("auto", contender.precision))
-    for _ in t.steps(): yield t.n
+    for _ in t.steps():
+        yield t.n
 
 
 def rate(run: Iterator[int], seconds: float) -> float:
     "Images a second over the next so many seconds."
     start, seen = perf_counter(), 0
-    while perf_counter() - start < seconds: seen += next(run)
+    while perf_counter() - start < seconds:
+        seen += next(run)
     return seen / (perf_counter() - start)
 
 
@@ -78,10 +89,12 @@ def speed(rounds: int = 6, seconds: float = 4) -> None:
     "All contenders in turn, several times; the median of each."
     from dcgan.values import machine
     runs = {name: steps(c) for name, c in contenders().items()}
-    for run in runs.values(): rate(run, 2)  # the first steps warm up
+    for run in runs.values():
+        rate(run, 2)  # the first steps warm up
     found = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, run in runs.items(): found[name].append(rate(run, seconds))
+        for name, run in runs.items():
+            found[name].append(rate(run, seconds))
     SPEED.unlink(missing_ok=True)
     for name, rates in found.items():
         append(SPEED, {"contender": name, "images_per_s": round(statistics.median(rates)), "least": round(min(rates)),
@@ -96,15 +109,21 @@ def wanted() -> Iterator[tuple[str, int, list[int]]]:
         for seed in seeds:
             for name, c in contenders().items():
                 left = [m for m in minutes if (name, seed, m) not in done]
-                yield from ((name, seed, [m]) for m in left) if c.recipe.decay != "none" else [(name, seed, left)] if left else ()
+                yield from (
+                    ((name, seed, [m]) for m in left)
+                    if c.recipe.decay != "none"
+                    else [(name, seed, left)]
+                    if left
+                    else ()
+                )
 
 
 def train_one(name: str, seed: int, minutes: list[int]) -> None:
     "One run; a row for each of `minutes` when its images have been seen."
-    from dcgan.evaluation.metrics import digit_fid
+    from dcgan.datasets.sources import load
     from dcgan.engine.devices import tune
     from dcgan.engine.processes import engine_for
-    from dcgan.datasets.sources import load
+    from dcgan.evaluation.metrics import digit_fid
     from dcgan.training import Trainer
     tune()
     c = contenders()[name]
@@ -115,16 +134,29 @@ def train_one(name: str, seed: int, minutes: list[int]) -> None:
     def measure(t):
         if minute := due.get(t.step // len(t.batches)):
             value = digit_fid(t.best_G, resize=c.recipe.image_size != 28)
-            append(ROWS, {"contender": name, "seed": seed, "minutes": minute, "images": t.images_seen, "digit_fid": round(value, 3), "date": date.today()})
+            append(
+                ROWS,
+                {
+                    "contender": name,
+                    "seed": seed,
+                    "minutes": minute,
+                    "images": t.images_seen,
+                    "digit_fid": round(value, 3),
+                    "date": date.today(),
+                },
+            )
             print(f"{name}, seed {seed}: {value:.2f} after {minute} min, {t.images_seen:,} images", flush=True)
 
-    Trainer(c.recipe.replace(seed=seed, epochs=max(due)), bank.images, engine_for("auto", c.precision), [measure]).train()
+    Trainer(
+        c.recipe.replace(seed=seed, epochs=max(due)), bank.images, engine_for("auto", c.precision), [measure]
+    ).train()
 
 
 def train(only: str = "") -> None:
     "What is missing; with a contender's name, of it alone."
     for job in list(wanted()):
-        if not only or job[0] == only: train_one(*job)
+        if not only or job[0] == only:
+            train_one(*job)
 
 
 def table() -> None:
@@ -143,5 +175,6 @@ def table() -> None:
 
 if __name__ == "__main__":
     jobs = {"speed": speed, "train": train, "table": table}
-    if len(sys.argv) < 2 or sys.argv[1] not in jobs: sys.exit(__doc__)
+    if len(sys.argv) < 2 or sys.argv[1] not in jobs:
+        sys.exit(__doc__)
     jobs[sys.argv[1]](*sys.argv[2:])

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from dcgan.checkpoints import save_generator
 from dcgan.networks import ASSETS, Generator
 from dcgan.plots import write_aside
-from PIL import Image
 
 LIMIT = 8_000_000  # bytes of weights
 
@@ -25,7 +26,8 @@ def film(run: Path,      # a finished run, with pictures
     sheets = [np.asarray(Image.open(pictures[i])) for i in at]
     height = (sheets[0].shape[0] - 2) // 8
     rows = [sheet[:height] for sheet in sheets]  # the sheet's first row of images
-    with write_aside(path) as aside: Image.fromarray(np.concatenate(rows)).save(aside, format="PNG", optimize=True)
+    with write_aside(path) as aside:
+        Image.fromarray(np.concatenate(rows)).save(aside, format="PNG", optimize=True)
     path.with_suffix(".txt").write_text("\n".join(str(int(pictures[i].stem.split("-")[1])) for i in at) + "\n")
 
 
@@ -37,11 +39,13 @@ def ship(run: Path, name: str) -> Path:
     folder.mkdir(exist_ok=True)
     save_generator(G, folder)
     (folder / "README.md").unlink()  # the hub's card
-    for file in "recipe.json", "history.csv", "report.json": shutil.copy(run / file, folder / file)
+    for file in "recipe.json", "history.csv", "report.json":
+        shutil.copy(run / file, folder / file)
     film(run, folder / "film.png")
     return folder
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3: sys.exit(__doc__)
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     print(ship(Path(sys.argv[1]), sys.argv[2]))

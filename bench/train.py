@@ -26,8 +26,14 @@ SAME = "net", "channels", "machine", "device", "torch", "precision"  # rows alik
 def recipe_of(net: str, channels: int):
     "The recipe of a network on data that are always there: digits, or drawn faces at 64×64 in colour."
     from dcgan.recipes import RECIPES
-    if net == "r1": return RECIPES["mnist28"].replace(name=f"r1-{channels}", data="digits", rotate=0., channels=channels)
-    return RECIPES["mnist64-paper"].replace(name=f"paper{net}-{channels}", filters=int(net), channels=channels, data="faces" if channels == 3 else "digits")
+    if net == "r1":
+        return RECIPES["mnist28"].replace(name=f"r1-{channels}", data="digits", rotate=0., channels=channels)
+    return RECIPES["mnist64-paper"].replace(
+        name=f"paper{net}-{channels}",
+        filters=int(net),
+        channels=channels,
+        data="faces" if channels == 3 else "digits",
+    )
 
 
 def images_of(recipe, n: int | None = 2048):
@@ -39,6 +45,7 @@ def images_of(recipe, n: int | None = 2048):
 def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     "One network's row."
     import torch
+
     from dcgan.engine.cost import cost
     from dcgan.engine.speed import DTYPES, peak, race
     from dcgan.values import machine
@@ -47,12 +54,29 @@ def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     limit = peak(DTYPES[found.precision], found.device)
     name = torch.cuda.get_device_name(found.device) if found.device.type == "cuda" else found.device.type
     least, most = found.spread
-    return {"net": net, "channels": channels, "batch": recipe.batch_size, "textbook": round(found.textbook, 2), "ours": round(found.ours, 2),
-            "ratio": round(found.ratio, 3), "least": round(least, 3), "most": round(most, 3), "rounds": given.rounds, "seconds": given.seconds,
-            "peak_gflops": round(limit), "textbook_share": round(cost(recipe).flops * found.textbook / 1e9 / limit, 4),
-            "share": round(cost(recipe).flops * found.ours / 1e9 / limit, 4), "textbook_mib": round(found.memories[0]), "ours_mib": round(found.memories[1]),
-            "precision": found.precision, "date": datetime.now().isoformat(timespec="minutes"), "machine": machine(), "device": name,
-            "torch": torch.__version__, "busy": round(found.busy, 1)}
+    return {
+        "net": net,
+        "channels": channels,
+        "batch": recipe.batch_size,
+        "textbook": round(found.textbook, 2),
+        "ours": round(found.ours, 2),
+        "ratio": round(found.ratio, 3),
+        "least": round(least, 3),
+        "most": round(most, 3),
+        "rounds": given.rounds,
+        "seconds": given.seconds,
+        "peak_gflops": round(limit),
+        "textbook_share": round(cost(recipe).flops * found.textbook / 1e9 / limit, 4),
+        "share": round(cost(recipe).flops * found.ours / 1e9 / limit, 4),
+        "textbook_mib": round(found.memories[0]),
+        "ours_mib": round(found.memories[1]),
+        "precision": found.precision,
+        "date": datetime.now().isoformat(timespec="minutes"),
+        "machine": machine(),
+        "device": name,
+        "torch": torch.__version__,
+        "busy": round(found.busy, 1),
+    }
 
 
 def append(row: dict) -> None:
@@ -60,31 +84,46 @@ def append(row: dict) -> None:
     new = not ROWS.exists()
     with open(ROWS, "a", newline="") as f:
         writer = csv.DictWriter(f, row)
-        if new: writer.writeheader()
+        if new:
+            writer.writeheader()
         writer.writerow(row)
 
 
 def table() -> str:
     "Rows alike in net, machine, device and torch, joined: medians over the runs, the least and the greatest ratio of a round."
-    if not ROWS.exists(): return f"Nothing has been measured yet: {ROWS.name} is not there."
+    if not ROWS.exists():
+        return f"Nothing has been measured yet: {ROWS.name} is not there."
     groups: dict[tuple, list[dict]] = {}
     with open(ROWS, newline="") as f:
-        for row in csv.DictReader(f): groups.setdefault(tuple(row[k] for k in SAME), []).append(row)
-    lines = ["| net | channels | textbook, images/s | ours, images/s | ratio (least to most) | share of the peak, textbook | ours | MiB, textbook | ours | runs |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+        for row in csv.DictReader(f):
+            groups.setdefault(tuple(row[k] for k in SAME), []).append(row)
+    lines = [
+        "| net | channels | textbook, images/s | ours, images/s | ratio (least to most) | share of the peak, textbook | ours | MiB, textbook | ours | runs |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for rows in groups.values():
-        mid = {k: median(float(row[k]) for row in rows) for k in ("textbook", "ours", "ratio", "textbook_share", "share", "textbook_mib", "ours_mib")}
+        mid = {
+            k: median(float(row[k]) for row in rows)
+            for k in ("textbook", "ours", "ratio", "textbook_share", "share", "textbook_mib", "ours_mib")
+        }
         least, most = min(float(row["least"]) for row in rows), max(float(row["most"]) for row in rows)
-        lines.append(f"| {NETS.get(rows[0]['net'], rows[0]['net'])} | {rows[0]['channels']} | {mid['textbook']:,.1f} | {mid['ours']:,.1f} "
-                     f"| {mid['ratio']:.2f} ({least:.2f} to {most:.2f}) | {mid['textbook_share']:.1%} | {mid['share']:.1%} "
-                     f"| {mid['textbook_mib']:,.0f} | {mid['ours_mib']:,.0f} | {len(rows)} |")
-    where = dict.fromkeys(f"{row['machine']}; {row['device']}, {row['precision']}, torch {row['torch']}; {row['date'][:10]}" for rows in groups.values() for row in rows)
+        lines.append(
+            f"| {NETS.get(rows[0]['net'], rows[0]['net'])} | {rows[0]['channels']} | {mid['textbook']:,.1f} | {mid['ours']:,.1f} "
+            f"| {mid['ratio']:.2f} ({least:.2f} to {most:.2f}) | {mid['textbook_share']:.1%} | {mid['share']:.1%} "
+            f"| {mid['textbook_mib']:,.0f} | {mid['ours_mib']:,.0f} | {len(rows)} |"
+        )
+    where = dict.fromkeys(
+        f"{row['machine']}; {row['device']}, {row['precision']}, torch {row['torch']}; {row['date'][:10]}"
+        for rows in groups.values()
+        for row in rows
+    )
     return "\n".join([*lines, "", *where])
 
 
 def script(words: list[str]) -> int:
     "Run another script as a whole process; say how long it took and how it ended. Its exit status."
-    if not Path(words[0]).is_file(): raise ValueError(f"There is no script {words[0]}.")
+    if not Path(words[0]).is_file():
+        raise ValueError(f"There is no script {words[0]}.")
     start = perf_counter()
     status = subprocess.run([sys.executable, *words]).returncode
     print(f"{perf_counter() - start:.1f} s, exit status {status}: {' '.join(words)}")
@@ -93,10 +132,19 @@ def script(words: list[str]) -> int:
 
 def flags(argv: list[str]) -> argparse.Namespace:
     "The words as values; ValueError in a sentence for what can't be meant."
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.error = lambda message: (_ for _ in ()).throw(ValueError(f"{message}; see --help"))
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS, help="which networks")
-    parser.add_argument("--channels", nargs="+", type=int, default=list(CHANNELS), choices=CHANNELS, help="1: digits; 3: faces, or digits in colour")
+    parser.add_argument(
+        "--channels",
+        nargs="+",
+        type=int,
+        default=list(CHANNELS),
+        choices=CHANNELS,
+        help="1: digits; 3: faces, or digits in colour",
+    )
     parser.add_argument("--seconds", type=float, default=60., help="of one race")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each loop")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
@@ -104,9 +152,12 @@ def flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="print what has been measured, measure nothing")
     parser.add_argument("--script", nargs=argparse.REMAINDER, help="a script and its words; must come last")
     given = parser.parse_args(argv)
-    if given.script == []: raise ValueError("--script needs the path of a script")
-    if given.rounds < 1: raise ValueError(f"--rounds is {given.rounds}; it must be a whole number from 1")
-    if not 0 < given.seconds < 1e6: raise ValueError(f"--seconds is {given.seconds}; it must be above 0")
+    if given.script == []:
+        raise ValueError("--script needs the path of a script")
+    if given.rounds < 1:
+        raise ValueError(f"--rounds is {given.rounds}; it must be a whole number from 1")
+    if not 0 < given.seconds < 1e6:
+        raise ValueError(f"--seconds is {given.seconds}; it must be above 0")
     return given
 
 
@@ -114,19 +165,26 @@ def main(argv: list[str]) -> int:
     "Exit status: 0; 1 for another script that failed; 2 for what can't be meant."
     try:
         given = flags(argv)
-        if given.script: return script(given.script)
-        if given.table: print(table())
+        if given.script:
+            return script(given.script)
+        if given.table:
+            print(table())
         else:
             for net in given.nets:
                 for channels in given.channels:
                     append(row := measure(net, channels, given))
-                    print(f"{NETS[net]}, {channels} channels: {row['ratio']:.2f} times ({row['least']:.2f} to {row['most']:.2f})", flush=True)
+                    print(
+                        f"{NETS[net]}, {channels} channels: {row['ratio']:.2f} times ({row['least']:.2f} to {row['most']:.2f})",
+                        flush=True,
+                    )
             print(table())
     except (ValueError, OSError) as e:
         print(f"train.py: {str(e).rstrip('.')}.", file=sys.stderr)
         return 2
-    except KeyboardInterrupt: return 130
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

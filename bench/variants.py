@@ -1,11 +1,13 @@
 """The default recipe with one guideline undone at a time: changed tables, changed fields, or a changed step. `ablations.py` runs them."""
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
+
 from dcgan.losses import d_loss, g_loss_saturating
 from dcgan.networks import ASSETS
 from dcgan.recipes import NETS, Recipe
@@ -46,7 +48,11 @@ def norm_at(place: int) -> Callable[[Rows, tuple], Rows]:
 
 def linear_in_d(rows: Rows, in_shape: tuple) -> Rows:
     "A fully connected layer before the last row, as wide as the map that it reads."
-    return *rows[:-1], rows[-2]._replace(kind="linear", out=shapes(rows, in_shape)[-2], kernel=0, stride=1, padding=0), rows[-1]
+    return (
+        *rows[:-1],
+        rows[-2]._replace(kind="linear", out=shapes(rows, in_shape)[-2], kernel=0, stride=1, padding=0),
+        rows[-1],
+    )
 
 
 def linear_in_g(rows: Rows, in_shape: tuple) -> Rows:
@@ -71,7 +77,8 @@ class Mixed(Trainer):
         r, self.n = self.recipe, len(x)
         x = x.to(self.engine.device, memory_format=torch.channels_last)
         with self.engine.autocast():
-            with torch.no_grad(): fake = self.G(self.noise(0))
+            with torch.no_grad():
+                fake = self.G(self.noise(0))
             real, fake = self.D(torch.cat([self.augment(x), self.augment(fake)])).split(len(x))
         loss = d_loss(real, fake, r.real_label, r.fake_label, r.d_reduction)
         self.opt_d.zero_grad(set_to_none=True)
@@ -106,25 +113,56 @@ def undone(base: Recipe) -> dict[str, Undone]:
     def rates(f): return {"lr_g": f(base.lr_g), "lr_d": f(base.lr_d)}
     return {
         "default": Undone("nothing: every guideline kept"),
-        "pooling in D": Undone("D's strides are 1, and max pooling halves the maps", d=pooled, breaks=("D: strides not pooling",)),
+        "pooling in D": Undone(
+            "D's strides are 1, and max pooling halves the maps", d=pooled, breaks=("D: strides not pooling",)
+        ),
         "no BatchNorm in G": Undone("G has biases in place of BatchNorm", normless, breaks=(f"G: {norm}",)),
         "no BatchNorm in D": Undone("D has biases in place of BatchNorm", d=normless, breaks=(f"D: {norm}",)),
-        "no BatchNorm": Undone("neither network has BatchNorm", normless, normless, breaks=(f"G: {norm}", f"D: {norm}")),
-        "BatchNorm on D's input": Undone("D's first layer has BatchNorm too", d=norm_at(0), breaks=(f"D: {norm}",)),
-        "BatchNorm on G's output": Undone("G's last layer has BatchNorm too", norm_at(-1), breaks=(f"G: {norm}",)),
-        "BatchNorm at both edges": Undone("D's first and G's last layer have BatchNorm too", norm_at(-1), norm_at(0), breaks=(f"G: {norm}", f"D: {norm}")),
-        "hidden linear in G": Undone("a fully connected layer between z and the first map", linear_in_g, breaks=("G: no hidden linear",)),
-        "hidden linear in D": Undone("a fully connected layer before the last", d=linear_in_d, breaks=("D: no hidden linear",)),
-        "ReLU in D": Undone("D has ReLU for LeakyReLU", d=acts("leaky_relu", "relu"), breaks=(f"D: {inside}",)),
-        "LeakyReLU in G": Undone("G has LeakyReLU for ReLU", acts("relu", "leaky_relu"), breaks=(f"G: {inside}",)),
+        "no BatchNorm": Undone(
+            "neither network has BatchNorm", normless, normless, breaks=(f"G: {norm}", f"D: {norm}")
+        ),
+        "BatchNorm on D's input": Undone(
+            "D's first layer has BatchNorm too", d=norm_at(0), breaks=(f"D: {norm}",)
+        ),
+        "BatchNorm on G's output": Undone(
+            "G's last layer has BatchNorm too", norm_at(-1), breaks=(f"G: {norm}",)
+        ),
+        "BatchNorm at both edges": Undone(
+            "D's first and G's last layer have BatchNorm too",
+            norm_at(-1),
+            norm_at(0),
+            breaks=(f"G: {norm}", f"D: {norm}"),
+        ),
+        "hidden linear in G": Undone(
+            "a fully connected layer between z and the first map",
+            linear_in_g,
+            breaks=("G: no hidden linear",),
+        ),
+        "hidden linear in D": Undone(
+            "a fully connected layer before the last", d=linear_in_d, breaks=("D: no hidden linear",)
+        ),
+        "ReLU in D": Undone(
+            "D has ReLU for LeakyReLU", d=acts("leaky_relu", "relu"), breaks=(f"D: {inside}",)
+        ),
+        "LeakyReLU in G": Undone(
+            "G has LeakyReLU for ReLU", acts("relu", "leaky_relu"), breaks=(f"G: {inside}",)
+        ),
         "tanh in G": Undone("G has tanh for ReLU", acts("relu", "tanh"), breaks=(f"G: {inside}",)),
         "sigmoid in G": Undone("G has sigmoids for ReLU", acts("relu", "sigmoid"), breaks=(f"G: {inside}",)),
-        "sigmoid at G's end": Undone("G's output is a sigmoid, in [0, 1]; the images stay in [-1, 1]", acts("tanh", "sigmoid"),
-                                     breaks=("G: tanh last and output range",)),
-        "PyTorch's weights": Undone("initial weights as PyTorch draws them, not N(0, 0.02)", fields={"init_std": None},
-                                    breaks=("G: initial weights", "D: initial weights")),
+        "sigmoid at G's end": Undone(
+            "G's output is a sigmoid, in [0, 1]; the images stay in [-1, 1]",
+            acts("tanh", "sigmoid"),
+            breaks=("G: tanh last and output range",),
+        ),
+        "PyTorch's weights": Undone(
+            "initial weights as PyTorch draws them, not N(0, 0.02)",
+            fields={"init_std": None},
+            breaks=("G: initial weights", "D: initial weights"),
+        ),
         "beta1 0.9": Undone("Adam's β1 is PyTorch's 0.9, not 0.5", fields={"beta1": 0.9}),
-        "rates ×5": Undone("both learning rates five times as high", fields=rates(lambda lr: round(lr * 5, 10))),
+        "rates ×5": Undone(
+            "both learning rates five times as high", fields=rates(lambda lr: round(lr * 5, 10))
+        ),
         "rates ÷5": Undone("both learning rates a fifth", fields=rates(lambda lr: round(lr / 5, 10))),
         "rates 2e-4": Undone("both learning rates the paper's", fields=rates(lambda lr: 2e-4)),
         "uniform z": Undone("z from U(-1, 1), as in the paper, not N(0, 1)", fields={"z_law": "uniform"}),
@@ -134,7 +172,15 @@ def undone(base: Recipe) -> dict[str, Undone]:
     }
 
 
-OF_NO_MATTER = "name", "net", "seed", "epochs", "log_every", "sample_every", "save_every"  # fields that change no result, or not the variant
+OF_NO_MATTER = (
+    "name",
+    "net",
+    "seed",
+    "epochs",
+    "log_every",
+    "sample_every",
+    "save_every",
+)  # fields that change no result, or not the variant
 
 
 def digest(what: bytes) -> str: return hashlib.sha256(what).hexdigest()[:8]
@@ -176,7 +222,11 @@ def variants(base: Recipe) -> dict[str, Variant]:
         net, (g, d) = base.net, NETS[base.net]
         if (u.g, u.d) != (unchanged, unchanged):
             net = f"{base.net}, {name}"
-            NETS[net] = (lambda *a, u=u, g=g: u.g(g(*a), (base.z_dim,)), lambda *a, u=u, d=d: u.d(d(*a), (a[1], a[0], a[0])))
+            NETS[net] = (
+                lambda *a, u=u, g=g: u.g(g(*a), (base.z_dim,)),
+                lambda *a, u=u, d=d: u.d(d(*a), (a[1], a[0], a[0])),
+            )
         v = Variant(u.says, base.replace(net=net, **u.fields), u.trainer, u.breaks)
-        if not any((v.recipe, v.trainer) == (o.recipe, o.trainer) for o in found.values()): found[name] = v
+        if not any((v.recipe, v.trainer) == (o.recipe, o.trainer) for o in found.values()):
+            found[name] = v
     return found

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['STATS', 'COLUMNS', 'Settings', 'single', 'History', 'decayed', 'stop_signals', 'without_terminal', 'asked_to_stop',
-           'Trainer', 'describe', 'log_line', 'Progress']
+           'Trainer', 'describe', 'log_line', 'Progress', 'Live']
 
 # %% ../nbs/08_training.ipynb #10-03
 import os
@@ -23,8 +23,9 @@ from torch.optim import Adam
 # %% ../nbs/08_training.ipynb #10-04
 from .data import Batches, shift
 from .networks import Discriminator, Generator, latent
+from .plots import FAKE, REAL, Picture, show_grid
 from .steps import Engine, Targets, as_is, average_beta, d_step, follow, g_step
-from .values import plain
+from .values import plain, whole
 
 # %% ../nbs/08_training.ipynb #10-06c
 @dataclass(frozen=True)
@@ -426,3 +427,34 @@ class Progress:
         "The bar's end."
         if self.bar is not None:
             self.bar.close()
+
+# %% ../nbs/08_training.ipynb #10-15c
+class Live:
+    "A callback that shows a run in a notebook while it trains: samples of fixed z and the losses, redrawn in place."
+    def __init__(self,
+                 every: int | None = None,  # steps between two pictures; none: a twentieth of the run
+                 n: int = 16):              # samples, from 1
+        self.every, self.n = every if every is None else whole(1, every=every), whole(1, n=n)
+
+    def begin(self, trainer: Trainer) -> None:  # about to train
+        "The first picture, of what G draws before it has learned."
+        from IPython.display import display
+        self.pace = self.every or max(1, trainer.total // 20)
+        self.handle = display(self.picture(trainer), display_id=True)  # None outside notebooks
+
+    def after_step(self, trainer: Trainer) -> None:  # a step further
+        "The next picture, where one is due."
+        if self.handle and (trainer.step % self.pace == 0 or trainer.step == trainer.total):
+            self.handle.update(self.picture(trainer))
+
+    def picture(self, trainer: Trainer) -> Picture:  # any
+        "Samples on the left, both losses on the right."
+        figure = Picture(figsize=(7, 2.6))
+        left, right = figure.subplots(1, 2, width_ratios=(2, 3))
+        show_grid(trainer.best_G.sample(self.n, seed=trainer.recipe.seed), columns=4, ax=left, title=f"step {trainer.step}")
+        rows = trainer.history.rows
+        for key, name, colour, style in ("loss_d", "D", REAL, "-"), ("loss_g", "G", FAKE, "--"):
+            right.plot([row["step"] for row in rows], [row[key] for row in rows], color=colour, ls=style, label=name)
+        right.set(title="losses", xlabel="step", xlim=(0, trainer.total), ylim=(0, None))
+        right.legend(fontsize=8, loc="lower right", ncols=2)
+        return figure

@@ -19,7 +19,20 @@ def ctrl_c():
 def tiny():
     "A recipe of everything that resuming must keep in step, four epochs of four steps: less than a second."
     import torch
+
     from dcgan.recipes import RECIPES
     torch.set_num_threads(1)
-    return RECIPES["digits"].replace(filters=4, z_dim=6, images=256, batch_size=64, epochs=4, ema=0.9, shift=1, rotate=10., decay="cosine",
-                                     log_every=3, sample_every=3, save_every=1)
+    return RECIPES["digits"].replace(
+        filters=4,
+        z_dim=6,
+        images=256,
+        batch_size=64,
+        epochs=4,
+        ema=0.9,
+        shift=1,
+        rotate=10.0,
+        decay="cosine",
+        log_every=3,
+        sample_every=3,
+        save_every=1,
+    )

@@ -15,7 +15,8 @@ from torchvision.datasets import utils
 RNG = np.random.default_rng(0)
 
 
-def idx_gz(a): return gzip.compress(struct.pack(f">HBB{a.ndim}I", 0, 8, a.ndim, *a.shape) + a.numpy().tobytes(), mtime=0)
+def idx_gz(a):
+    return gzip.compress(struct.pack(f">HBB{a.ndim}I", 0, 8, a.ndim, *a.shape) + a.numpy().tobytes(), mtime=0)
 
 
 @pytest.fixture
@@ -40,7 +41,10 @@ def svhn(tmp_path, monkeypatch):
     (tmp_path/"SVHN").mkdir()
     for split, n in ("train", 30), ("test", 11), ("extra", 1500):
         file = tmp_path/"SVHN"/f"{split}_32x32.mat"
-        made[split] = RNG.integers(0, 256, (32, 32, 3, n), dtype=np.uint8), (np.arange(n) % 10 + 1).astype(np.uint8)[:, None]
+        made[split] = (
+            RNG.integers(0, 256, (32, 32, 3, n), dtype=np.uint8),
+            (np.arange(n) % 10 + 1).astype(np.uint8)[:, None],
+        )
         savemat(file, dict(X=made[split][0], y=made[split][1]), do_compression=True)
         table[split] = [table[split][0], file.name, utils.calculate_md5(file)]
     monkeypatch.setattr(datasets.SVHN, "split_list", table)
@@ -57,7 +61,8 @@ def cifar(tmp_path, monkeypatch):
         tables["test_list" if name == "test_batch" else "train_list"].append([name, utils.calculate_md5(base/name)])
     (base/"batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
     meta = dict(datasets.CIFAR10.meta, md5=utils.calculate_md5(base/"batches.meta"))
-    for key, value in dict(tables, meta=meta).items(): monkeypatch.setattr(datasets.CIFAR10, key, value)
+    for key, value in dict(tables, meta=meta).items():
+        monkeypatch.setattr(datasets.CIFAR10, key, value)
     return images
 
 
@@ -72,12 +77,21 @@ def write_celeba(base, n=N_FACES):
         image = Image.new("RGB", (178, 218), (20*k, 100, 200))
         image.paste((255, 0, 0), (0, 0, 178, 20)), image.paste((255, 0, 0), (0, 198, 178, 218))    # cropped away
         image.save(base/"img_align_celeba"/name, quality=95)
-    table = {"list_attr_celeba.txt": f"{n}\nSmiling Hat\n" + "".join(f"{x}  1 -1\n" for x in names),
-             "identity_CelebA.txt": "".join(f"{x} {k}\n" for k, x in enumerate(names)),
-             "list_bbox_celeba.txt": f"{n}\nimage_id x_1 y_1 width height\n" + "".join(f"{x}  1  2  3  4\n" for x in names),
-             "list_landmarks_align_celeba.txt": f"{n}\n" + " ".join("abcdefghij") + "\n" + "".join(f"{x} {'5 '*9}5\n" for x in names),
-             "list_eval_partition.txt": "".join(f"{x} {0 if k < 8 else 1 if k < 10 else 2}\n" for k, x in enumerate(names))}
-    for name, text in table.items(): (base/name).write_text(text)
+    table = {
+        "list_attr_celeba.txt": f"{n}\nSmiling Hat\n" + "".join(f"{x}  1 -1\n" for x in names),
+        "identity_CelebA.txt": "".join(f"{x} {k}\n" for k, x in enumerate(names)),
+        "list_bbox_celeba.txt": f"{n}\nimage_id x_1 y_1 width height\n"
+        + "".join(f"{x}  1  2  3  4\n" for x in names),
+        "list_landmarks_align_celeba.txt": f"{n}\n"
+        + " ".join("abcdefghij")
+        + "\n"
+        + "".join(f"{x} {'5 ' * 9}5\n" for x in names),
+        "list_eval_partition.txt": "".join(
+            f"{x} {0 if k < 8 else 1 if k < 10 else 2}\n" for k, x in enumerate(names)
+        ),
+    }
+    for name, text in table.items():
+        (base/name).write_text(text)
 
 
 @pytest.fixture
@@ -85,9 +99,13 @@ def celeba(tmp_path, monkeypatch):
     base = tmp_path/"celeba"
     write_celeba(base)
     with zipfile.ZipFile(tmp_path/"img_align_celeba.zip", "w") as archive:
-        for file in sorted((base/"img_align_celeba").iterdir()): archive.write(file, f"img_align_celeba/{file.name}")
+        for file in sorted((base/"img_align_celeba").iterdir()):
+            archive.write(file, f"img_align_celeba/{file.name}")
     def md5(name): return utils.calculate_md5(base/name if name.endswith(".txt") else tmp_path/name)
-    monkeypatch.setattr(datasets.CelebA, "file_list", [(i, md5(name), name) for i, _, name in datasets.CelebA.file_list])
+
+    monkeypatch.setattr(
+        datasets.CelebA, "file_list", [(i, md5(name), name) for i, _, name in datasets.CelebA.file_list]
+    )
     return base
 
 

@@ -51,7 +51,10 @@ def number(notebook_name):
 @cache
 def written_by():
     "Module name → the notebook that writes it, relative to nbs (the line that nbdev puts on top), None if none does."
-    lines = {module_name(p): re.search(r"File to edit: (?:\.\./)+nbs/(\S+\.ipynb)", p.read_text(encoding="utf-8")) for p in MODULES}
+    lines = {
+        module_name(p): re.search(r"File to edit: (?:\.\./)+nbs/(\S+\.ipynb)", p.read_text(encoding="utf-8"))
+        for p in MODULES
+    }
     return {module: line and line[1] for module, line in lines.items()}
 
 

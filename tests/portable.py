@@ -51,7 +51,13 @@ def older_kernels(folder):
 def cells_that_differ(command, name, variables, more):
     "Run the command under one setting, and print what pytest says if a cell fails."
     print(f"{name}: {' '.join(f'{k}={v}' for k, v in variables.items())}", flush=True)
-    done = subprocess.run(command, env=os.environ | variables | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command,
+        env=os.environ | variables | more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     cells = differing(done.stdout)
     if done.returncode and not cells:
         cells = [f"pytest ended with status {done.returncode}"]
@@ -62,7 +68,10 @@ def cells_that_differ(command, name, variables, more):
 def main(command):
     "Run the command, pytest over the lessons, under each setting; the exit status."
     with TemporaryDirectory() as folder:
-        found = {name: cells_that_differ(command, name, variables, older_kernels(folder)) for name, variables in settings()}
+        found = {
+            name: cells_that_differ(command, name, variables, older_kernels(folder))
+            for name, variables in settings()
+        }
     print("Cells that differ:")
     for name, cells in found.items():
         print(f"  {name:20} {', '.join(cells) or 'none'}")

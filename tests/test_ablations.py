@@ -9,15 +9,18 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+
 from dcgan.audit import audit
+from dcgan.datasets.sources import load
 from dcgan.recipes import NETS, RECIPES, differences
 from dcgan.shapes import Row, rows_from, shape_table
-from dcgan.datasets.sources import load
 from dcgan.training import Trainer
+
 from notebooks import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 import ablations  # noqa: E402
+
 from variants import Mixed, Saturating, Variant, listed, undone, variants  # noqa: E402
 
 DEFAULT = RECIPES["digits"]
@@ -44,20 +47,37 @@ def bench(tmp_path, monkeypatch):
         monkeypatch.setattr(ablations, name, value)
     monkeypatch.setattr(ablations, "digit_fid", lambda G: 5 + G.sample(4).mean().item())
     cached = ablations.all_variants, ablations.bank
-    for f in cached: f.cache_clear()
+    for f in cached:
+        f.cache_clear()
     yield ablations
-    for f in cached: f.cache_clear()
+    for f in cached:
+        f.cache_clear()
 
 
 # What a variant changes
 
 ROWS = {  # variant: columns of a row that may differ, in G and in D, row by row
-    "no BatchNorm in G": ("norm bias", ""), "no BatchNorm in D": ("", "norm bias"), "no BatchNorm": ("norm bias", "norm bias"),
-    "BatchNorm on D's input": ("", "norm"), "BatchNorm on G's output": ("norm", ""), "BatchNorm at both edges": ("norm", "norm"),
-    "ReLU in D": ("", "act"), "LeakyReLU in G": ("act", ""), "tanh in G": ("act", ""), "sigmoid in G": ("act", ""), "sigmoid at G's end": ("act", ""),
+    "no BatchNorm in G": ("norm bias", ""),
+    "no BatchNorm in D": ("", "norm bias"),
+    "no BatchNorm": ("norm bias", "norm bias"),
+    "BatchNorm on D's input": ("", "norm"),
+    "BatchNorm on G's output": ("norm", ""),
+    "BatchNorm at both edges": ("norm", "norm"),
+    "ReLU in D": ("", "act"),
+    "LeakyReLU in G": ("act", ""),
+    "tanh in G": ("act", ""),
+    "sigmoid in G": ("act", ""),
+    "sigmoid at G's end": ("act", ""),
 }
-FIELDS = {"PyTorch's weights": "init_std", "beta1 0.9": "beta1", "rates ×5": "lr_g lr_d", "rates ÷5": "lr_g lr_d", "rates 2e-4": "lr_g lr_d",
-          "uniform z": "z_law", "no average": "ema"}
+FIELDS = {
+    "PyTorch's weights": "init_std",
+    "beta1 0.9": "beta1",
+    "rates ×5": "lr_g lr_d",
+    "rates ÷5": "lr_g lr_d",
+    "rates 2e-4": "lr_g lr_d",
+    "uniform z": "z_law",
+    "no average": "ema",
+}
 OTHERS = {"default", "pooling in D", "hidden linear in G", "hidden linear in D", "saturating loss", "mixed batches"}
 
 
@@ -81,18 +101,32 @@ def test_rows_differ_in_what_is_named(name):
 @pytest.mark.parametrize("name", [n for n in FIELDS if n in VARIANTS])
 def test_fields_differ_in_what_is_named(name):
     v = VARIANTS[name]
-    assert {d.split(":")[0] for d in differences(DEFAULT, v.recipe)} == set(FIELDS[name].split()) and v.trainer is Trainer
+    assert {d.split(":")[0] for d in differences(DEFAULT, v.recipe)} == set(
+        FIELDS[name].split()
+    ) and v.trainer is Trainer
     assert (v.recipe.g_layers, v.recipe.d_layers) == (DEFAULT.g_layers, DEFAULT.d_layers)
 
 
 def test_norms_and_activations_go_where_they_should():
     def g(name, column): return [getattr(row, column) for row in VARIANTS[name].recipe.g_layers]
     def d(name, column): return [getattr(row, column) for row in VARIANTS[name].recipe.d_layers]
-    assert not any(g("no BatchNorm", "norm") + d("no BatchNorm", "norm")) and all(g("no BatchNorm", "bias") + d("no BatchNorm", "bias"))
-    assert all(g("BatchNorm on G's output", "norm")) and all(d("BatchNorm on D's input", "norm")[:-1]) and not d("BatchNorm at both edges", "norm")[-1]
-    assert set(d("ReLU in D", "act")) == {"relu", "none"} and g("sigmoid at G's end", "act") == [*g("default", "act")[:-1], "sigmoid"]
-    for act, name in ("leaky_relu", "LeakyReLU in G"), ("tanh", "tanh in G"), ("sigmoid", "sigmoid in G"): assert set(g(name, "act")) == {act, "tanh"}
-    for name, factor in ("rates ×5", 5), ("rates ÷5", 1 / 5): assert VARIANTS[name].recipe.lr_g == pytest.approx(factor * DEFAULT.lr_g)
+
+    assert not any(g("no BatchNorm", "norm") + d("no BatchNorm", "norm")) and all(
+        g("no BatchNorm", "bias") + d("no BatchNorm", "bias")
+    )
+    assert (
+        all(g("BatchNorm on G's output", "norm"))
+        and all(d("BatchNorm on D's input", "norm")[:-1])
+        and not d("BatchNorm at both edges", "norm")[-1]
+    )
+    assert set(d("ReLU in D", "act")) == {"relu", "none"} and g("sigmoid at G's end", "act") == [
+        *g("default", "act")[:-1],
+        "sigmoid",
+    ]
+    for act, name in ("leaky_relu", "LeakyReLU in G"), ("tanh", "tanh in G"), ("sigmoid", "sigmoid in G"):
+        assert set(g(name, "act")) == {act, "tanh"}
+    for name, factor in ("rates ×5", 5), ("rates ÷5", 1 / 5):
+        assert VARIANTS[name].recipe.lr_g == pytest.approx(factor * DEFAULT.lr_g)
 
 
 @pytest.mark.parametrize("base", [DEFAULT, RECIPES["celeba64"], DEFAULT.replace(net="mnist28")], ids=lambda r: r.net)
@@ -132,8 +166,10 @@ def test_a_definition_changes_with_what_decides_a_run():
     keys = [v.key(ablations.IMAGES) for v in VARIANTS.values()]
     assert len(set(keys)) == len(keys)
     v = VARIANTS["no BatchNorm"]
-    for same in {"seed": 3, "epochs": 99, "sample_every": 7, "name": "x"}.items(): assert v._replace(recipe=v.recipe.replace(**dict([same]))).key(9) == v.key(9)
-    for other in {"filters": 16, "lr_d": 1e-4, "shift": 3, "data": "mnist"}.items(): assert v._replace(recipe=v.recipe.replace(**dict([other]))).key(9) != v.key(9)
+    for same in {"seed": 3, "epochs": 99, "sample_every": 7, "name": "x"}.items():
+        assert v._replace(recipe=v.recipe.replace(**dict([same]))).key(9) == v.key(9)
+    for other in {"filters": 16, "lr_d": 1e-4, "shift": 3, "data": "mnist"}.items():
+        assert v._replace(recipe=v.recipe.replace(**dict([other]))).key(9) != v.key(9)
     assert v.key(9) != v.key(10) and v._replace(trainer=Mixed).key(9) != v.key(9)
 
 
@@ -152,7 +188,8 @@ def images(): return load("digits", images=TINY.images).images
 def steps_of(trainer, n=1):
     torch.set_num_threads(1)
     t = trainer(TINY, images())
-    for _ in zip(range(n), t.steps()): pass
+    for _ in zip(range(n), t.steps()):
+        pass
     return t
 
 
@@ -170,7 +207,10 @@ def test_the_saturating_loss_is_minus_softplus():
     usual, saturating = steps_of(Trainer), steps_of(Saturating)
     assert torch.equal(usual.d_stats[0], saturating.d_stats[0]) and usual.g_stats[0] > 0 > saturating.g_stats[0]
     assert counted(saturating) == {3}
-    assert all(torch.equal(a, b) for a, b in zip(saturating.G_ema.parameters(), saturating.G.parameters(), strict=True)), "the first average copies"
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(saturating.G_ema.parameters(), saturating.G.parameters(), strict=True)
+    ), "the first average copies"
 
 
 # The runner
@@ -180,17 +220,20 @@ def test_a_run_is_the_trainers(bench):
     bench.train(t)
     straight = Trainer(TINY.replace(epochs=1), images()).train()
     assert t.step == straight.step == 4 and t.images_seen == 128
-    for a, b in zip(t.best_G.state_dict().values(), straight.best_G.state_dict().values()): assert torch.equal(a, b)
+    for a, b in zip(t.best_G.state_dict().values(), straight.best_G.state_dict().values()):
+        assert torch.equal(a, b)
 
 
 def test_runs_go_on_where_they_stopped(bench, monkeypatch, tmp_path):
     measured, measure = [], bench.measure
     def at_most_two(name, seed):
-        if len(measured) == 2: raise KeyboardInterrupt
+        if len(measured) == 2:
+            raise KeyboardInterrupt
         measured.append((name, seed))
         return measure(name, seed)
     monkeypatch.setattr(bench, "measure", at_most_two)
-    with pytest.raises(KeyboardInterrupt): bench.work(["default"])
+    with pytest.raises(KeyboardInterrupt):
+        bench.work(["default"])
     first = (tmp_path / "ablations.csv").read_text()
     assert [(row["variant"], row["seed"]) for row in bench.read()] == [("default", "0"), ("default", "1")]
     monkeypatch.setattr(bench, "measure", measure)
@@ -200,7 +243,12 @@ def test_runs_go_on_where_they_stopped(bench, monkeypatch, tmp_path):
     bench.work(["default"])
     assert (tmp_path / "ablations.csv").read_text() == before, "nothing was missing"
     row = bench.read()[0]
-    assert list(row) == list(bench.COLUMNS) and row["images"] == "128" and math.isfinite(float(row["digit_fid"])) and row["note"] == ""
+    assert (
+        list(row) == list(bench.COLUMNS)
+        and row["images"] == "128"
+        and math.isfinite(float(row["digit_fid"]))
+        and row["note"] == ""
+    )
 
 
 def test_samples_of_the_median_seed_stay(bench):
@@ -208,7 +256,11 @@ def test_samples_of_the_median_seed_stay(bench):
     values = bench.current(bench.read())["default"]
     assert sorted(values) == [0, 1, 2, 3, 4]
     (name, images), = bench.read_samples().items()
-    assert name == f"default, {sorted(values, key=values.get)[2]}" and images.shape == (16, 28, 28) and images.dtype == np.uint8
+    assert (
+        name == f"default, {sorted(values, key=values.get)[2]}"
+        and images.shape == (16, 28, 28)
+        and images.dtype == np.uint8
+    )
 
 
 def test_five_seeds_where_ranges_meet(bench):
@@ -241,40 +293,66 @@ class NoImage(Trainer):
     def train_generator(self):
         super().train_generator()
         for b in self.best_G.buffers():
-            if b.is_floating_point(): b.fill_(float("nan"))
+            if b.is_floating_point():
+                b.fill_(float("nan"))
 
 
-@pytest.mark.parametrize("trainer, says, images", [(NoLoss, "A loss is not a number any more at step 3", 128), (NoImage, "the images hold what is no number", 128)])
+@pytest.mark.parametrize(
+    "trainer, says, images",
+    [
+        (NoLoss, "A loss is not a number any more at step 3", 128),
+        (NoImage, "the images hold what is no number", 128),
+    ],
+)
 def test_a_run_that_diverges_is_a_row(bench, monkeypatch, capsys, trainer, says, images):
-    monkeypatch.setattr(bench, "all_variants", lambda: {"default": Variant("nothing", TINY, Trainer, ()), "bad": Variant("all", TINY, trainer, ())})
+    monkeypatch.setattr(
+        bench,
+        "all_variants",
+        lambda: {"default": Variant("nothing", TINY, Trainer, ()), "bad": Variant("all", TINY, trainer, ())},
+    )
     bench.work()
     rows = [row for row in bench.read() if row["variant"] == "bad"]
-    assert [(row["seed"], row["digit_fid"], row["note"], row["images"]) for row in rows] == [(str(s), "nan", says, str(images)) for s in range(3)]
+    assert [(row["seed"], row["digit_fid"], row["note"], row["images"]) for row in rows] == [
+        (str(s), "nan", says, str(images)) for s in range(3)
+    ]
     assert "bad, 1" in bench.read_samples(), "and its samples show what there was"
     bench.table()
     assert "| bad | 3 | – | – | – | – | 3 |" in capsys.readouterr().out
 
 
 def test_two_processes_share_the_work(tmp_path):
-    program = (f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import ablations as a; from pathlib import Path; import os, time\n"
-               f"a.FOLDER, a.IMAGES, a.BASE = Path({str(tmp_path)!r}), 64, a.BASE.replace(filters=4, z_dim=6, images=64, batch_size=32)\n"
-               "def met(G):  # a process goes on with its second run when the other has its first\n"
-               "    Path(a.FOLDER, f'met-{os.getpid()}').touch()\n"
-               "    until = time.time() + 900  # the other has died\n"
-               "    while len(list(a.FOLDER.glob('met-*'))) < 2 and time.time() < until: time.sleep(.01)\n"
-               "    return 1.\n"
-               "a.digit_fid = met\n"
-               "a.define(); print('ready', flush=True); sys.stdin.read(); a.work(['default', 'no average'])\n")
-    both = [subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    for p in both: assert p.stdout.readline() == "ready\n"
-    for p in both: p.stdin.close()
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import ablations as a; from pathlib import Path; import os, time\n"
+        f"a.FOLDER, a.IMAGES, a.BASE = Path({str(tmp_path)!r}), 64, a.BASE.replace(filters=4, z_dim=6, images=64, batch_size=32)\n"
+        "def met(G):  # a process goes on with its second run when the other has its first\n"
+        "    Path(a.FOLDER, f'met-{os.getpid()}').touch()\n"
+        "    until = time.time() + 900  # the other has died\n"
+        "    while len(list(a.FOLDER.glob('met-*'))) < 2 and time.time() < until: time.sleep(.01)\n"
+        "    return 1.\n"
+        "a.digit_fid = met\n"
+        "a.define(); print('ready', flush=True); sys.stdin.read(); a.work(['default', 'no average'])\n"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for p in both:
+        assert p.stdout.readline() == "ready\n"
+    for p in both:
+        p.stdin.close()
     said = [p.stdout.read().splitlines() for p in both]
     assert [p.wait() for p in both] == [0, 0]
     rows = (tmp_path / "ablations.csv").read_text().splitlines()[1:]
     expected = {f"{name},{seed}" for name, seed in product(("default", "no average"), range(5))}  # they meet
-    assert len(rows) == len(expected) == len(said[0]) + len(said[1]) and {",".join(row.split(",")[:2]) for row in rows} == expected
+    assert (
+        len(rows) == len(expected) == len(said[0]) + len(said[1])
+        and {",".join(row.split(",")[:2]) for row in rows} == expected
+    )
     assert said[0] and said[1], "both had their share"
-    with np.load(tmp_path / "ablations.npz") as samples: assert sorted(key.split(",")[0] for key in samples) == ["default", "no average"]
+    with np.load(tmp_path / "ablations.npz") as samples:
+        assert sorted(key.split(",")[0] for key in samples) == ["default", "no average"]
 
 
 def test_the_file_of_definitions_gives_the_networks(bench, tmp_path):
@@ -289,5 +367,9 @@ def test_the_file_of_definitions_gives_the_networks(bench, tmp_path):
 
 
 def test_an_unknown_variant_is_refused():
-    done = subprocess.run([sys.executable, str(ROOT / "bench/ablations.py"), "train", "no BatchNrm"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench/ablations.py"), "train", "no BatchNrm"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "there is no variant no BatchNrm; there are: default, " in done.stderr

@@ -4,12 +4,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from dcgan import audit, losses, plots, shapes
 from dcgan.datasets.files import Bank
 from dcgan.engine import cost, speed
 from dcgan.evaluation import judge, metrics, reports
 from dcgan.recipes import RECIPES
-from torch import nn
 
 NAN, RECIPE = math.nan, RECIPES["digits"].replace(filters=4, z_dim=6, batch_size=32)
 X = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
@@ -102,23 +103,38 @@ JUDGES = {
     "images for a bank": (lambda: judge.judge_for(BYTES), "bank is a Tensor; it must be a Bank"),
 }
 METRICS = {
-    "features that are nan": (lambda: metrics.frechet(broken(CLOUD, NAN), CLOUD), "1 of 20 samples have features that are nan"),
-    "features without end": (lambda: metrics.kernel_distance(CLOUD, broken(CLOUD, math.inf)), "nan or infinite"),
+    "features that are nan": (
+        lambda: metrics.frechet(broken(CLOUD, NAN), CLOUD),
+        "1 of 20 samples have features that are nan",
+    ),
+    "features without end": (
+        lambda: metrics.kernel_distance(CLOUD, broken(CLOUD, math.inf)),
+        "nan or infinite",
+    ),
     "neighbours of nan": (lambda: metrics.precision_recall(CLOUD, CLOUD * NAN), "20 of 20"),
     "copies of nan": (lambda: metrics.copies(CLOUD * NAN, CLOUD, CLOUD), "nan or infinite"),
-    "an array for features": (lambda: metrics.frechet(CLOUD.numpy(), CLOUD), r"Features must be .* got a ndarray"),
+    "an array for features": (
+        lambda: metrics.frechet(CLOUD.numpy(), CLOUD),
+        r"Features must be .* got a ndarray",
+    ),
     "features of two judges": (lambda: metrics.nearest(CLOUD, CLOUD[:, :2]), "of 3 and of 2 numbers"),
     "no features": (lambda: metrics.nearest(CLOUD, CLOUD[:0]), "n and d at least 1"),
     "whole numbers as features": (lambda: metrics.enough(CLOUD.long()), "must be a float tensor .*int64"),
     "no subsets": (lambda: metrics.kernel_distance(CLOUD, CLOUD, subsets=0), "subsets is 0"),
-    "subsets of one": (lambda: metrics.kernel_distance(CLOUD, CLOUD, size=1), "size is 1; it must be a whole number from 2"),
+    "subsets of one": (
+        lambda: metrics.kernel_distance(CLOUD, CLOUD, size=1),
+        "size is 1; it must be a whole number from 2",
+    ),
     "one sample": (lambda: metrics.kernel_distance(CLOUD, CLOUD[:1]), "1 sample is too few"),
     "no neighbours": (lambda: metrics.precision_recall(CLOUD, CLOUD, k=0), "k is 0"),
     "no images to cover": (lambda: metrics.coverage(PROBS[:0]), "n at least 1"),
     "logits for probabilities": (lambda: metrics.coverage(CLOUD), r"softmax\(1\)"),
     "probabilities that are nan": (lambda: metrics.coverage(PROBS * NAN), "from 0 to 1"),
     "sure from 90": (lambda: metrics.coverage(PROBS, sure=90), "sure is 90; it must be a probability"),
-    "looks of two lengths": (lambda: metrics.diversity(LOOK._replace(probs=PROBS[:2]), LOOK), "of the same images"),
+    "looks of two lengths": (
+        lambda: metrics.diversity(LOOK._replace(probs=PROBS[:2]), LOOK),
+        "of the same images",
+    ),
     "features for a look": (lambda: metrics.diversity(CLOUD, LOOK), "fake is a Tensor; it must be a Look"),
     "a level of 5": (lambda: metrics.copies(CLOUD, CLOUD, CLOUD).share(5), "level is 5; it must be a share"),
     "no choices": (lambda: metrics.bootstrap(metrics.frechet, CLOUD, CLOUD, times=0), "times is 0"),
@@ -131,16 +147,22 @@ METRICS = {
     "images of two channels": (lambda: metrics.fitted(torch.zeros(2, 2, 8, 8), (1, 28, 28)), "c 1 or 3"),
 }
 REPORTS = {
-    "no seeds": (lambda: reports.evaluate(None, reports.Reference("", None, None, None), seeds=0), "seeds is 0"),
+    "no seeds": (
+        lambda: reports.evaluate(None, reports.Reference("", None, None, None), seeds=0),
+        "seeds is 0",
+    ),
     "a name for a reference": (lambda: reports.evaluate(None, "digits"), "must be a Reference"),
-    "a name for a generator": (lambda: reports.evaluate("digits", reports.Reference("", None, None, None)), "must be a generator"),
-    "no looks": (lambda: reports.distances([], CLOUD, CLOUD), "a list of looks"),
-    "features for a look": (lambda: reports.quality(CLOUD, LOOK), "seen is a Tensor; it must be a Look"),
-    "features for images": (lambda: reports.pixels(CLOUD), "n, c, h, w"),
+    "a name for a generator": (
+        lambda: reports.evaluate("digits", reports.Reference("", None, None, None)),
+        "must be a generator",
+    ),
     "numbers for an evaluation": (lambda: reports.in_words({"fid": 1}), "must be a Evaluation"),
     "a page of nothing": (lambda: reports.page(None, "mine"), "e is None"),
     "never": (lambda: reports.FidCallback(reports.Reference("", None, None, None), 0), "evaluate_every is 0"),
-    "a half": (lambda: reports.FidCallback(reports.Reference("", None, None, None), .5), "evaluate_every is 0.5"),
+    "a half": (
+        lambda: reports.FidCallback(reports.Reference("", None, None, None), 0.5),
+        "evaluate_every is 0.5",
+    ),
     "no data set": (lambda: reports.reference_for(None), "data is None"),
     "no name": (lambda: reports.trained(None), "a run folder, a saved folder"),
 }
@@ -168,12 +190,30 @@ SPEED = {
     "matrices of text": (lambda: speed.peak(dtype="fp32"), "must be a dtype"),
     "a matrix of 0": (lambda: speed.peak(sizes=(0,)), r"sizes\[0\] is 0"),
     "no repeats": (lambda: speed.peak(sizes=(8,), repeats=0), "repeats is 0"),
-    "a race without rounds": (lambda: speed.standings(RECIPE, speed.Race([], torch.device("cpu"), "fp32")), "0 rounds"),
-    "a limit that is nan": (lambda: speed.standings(RECIPE, speed.Race([speed.Lap(1, 2)], torch.device("cpu"), "fp32"), NAN), "limit is nan"),
+    "a race without rounds": (
+        lambda: speed.standings(RECIPE, speed.Race([], torch.device("cpu"), "fp32")),
+        "0 rounds",
+    ),
+    "a limit that is nan": (
+        lambda: speed.standings(RECIPE, speed.Race([speed.Lap(1, 2)], torch.device("cpu"), "fp32"), NAN),
+        "limit is nan",
+    ),
 }
-CALLS = {f"{module}: {name}": case for module, cases in
-         {"plots": PLOTS, "losses": LOSSES, "guidelines": GUIDELINES, "shapes": SHAPES, "judges": JUDGES, "metrics": METRICS,
-          "reports": REPORTS, "scale": SCALE, "speed": SPEED}.items() for name, case in cases.items()}
+CALLS = {
+    f"{module}: {name}": case
+    for module, cases in {
+        "plots": PLOTS,
+        "losses": LOSSES,
+        "guidelines": GUIDELINES,
+        "shapes": SHAPES,
+        "judges": JUDGES,
+        "metrics": METRICS,
+        "reports": REPORTS,
+        "scale": SCALE,
+        "speed": SPEED,
+    }.items()
+    for name, case in cases.items()
+}
 
 
 @pytest.mark.parametrize("call, words", CALLS.values(), ids=CALLS)
@@ -196,7 +236,9 @@ def test_numbers_of_numpy_count_as_numbers():
     four, one = np.int64(4), np.float32(1)
     assert shapes.conv_out(np.int64(8), four, np.int64(2), np.int64(1)) == 4
     (row,) = shapes.rows_from([["conv", four, np.int64(3)]])
-    assert row == ("conv", 4, 3, 1, 0, False, "none", True, 0) and type(row.out) is type(row.kernel) is int, "as JSON holds them"
+    assert row == ("conv", 4, 3, 1, 0, False, "none", True, 0) and type(row.out) is type(row.kernel) is int, (
+        "as JSON holds them"
+    )
     assert type(shapes.conv_out(np.int64(8), four, np.int64(2), np.int64(1))) is int
     assert plots.grid(X, four, np.int64(0)).shape == (8, 8, 3)
     assert losses.bce(LOGITS, one) == losses.bce(LOGITS, 1.)
@@ -229,4 +271,7 @@ def test_a_history_from_a_csv_can_be_animated(tmp_path):
 
 
 def test_what_is_no_number_is_none_in_a_report():
-    assert reports.rounded({"a": [math.inf, NAN, -math.inf, 1.23456], "n": 3}) == {"a": [None, None, None, 1.2346], "n": 3}
+    assert reports._rounded({"a": [math.inf, NAN, -math.inf, 1.23456], "n": 3}) == {
+        "a": [None, None, None, 1.2346],
+        "n": 3,
+    }

@@ -12,20 +12,33 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
-import dcgan.checkpoints
 import numpy as np
 import pytest
 import torch
-from dcgan.cli import main
-from dcgan.recipes import RECIPES, Recipe, from_json, to_json
-from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
-from dcgan.datasets.sources import load
-from dcgan.training import STATS, History
 from PIL import Image
-from running import train, trainer as trainer_for
 from torch import nn
 
-SMALL = RECIPES["digits"].replace(filters=4, z_dim=6, images=64, batch_size=16, epochs=1, ema=0.9, log_every=3, sample_every=100, save_every=1)
+import dcgan.checkpoints
+from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.cli import main
+from dcgan.datasets.sources import load
+from dcgan.recipes import RECIPES, Recipe, from_json, to_json
+from dcgan.training import STATS, History
+
+from running import train
+from running import trainer as trainer_for
+
+SMALL = RECIPES["digits"].replace(
+    filters=4,
+    z_dim=6,
+    images=64,
+    batch_size=16,
+    epochs=1,
+    ema=0.9,
+    log_every=3,
+    sample_every=100,
+    save_every=1,
+)
 
 
 def trained(recipe, run_dir=None, **options):
@@ -81,8 +94,23 @@ def moment(state):
 
 
 SPOILT = {
-    **{f"no {name}": (deleted(name), name) for name in ("recipe", "step", "rows", "elapsed", "recent", "precision", "images",
-                                                         "G", "D", "G_ema", "opt_g", "opt_d")},
+    **{
+        f"no {name}": (deleted(name), name)
+        for name in (
+            "recipe",
+            "step",
+            "rows",
+            "elapsed",
+            "recent",
+            "precision",
+            "images",
+            "G",
+            "D",
+            "G_ema",
+            "opt_g",
+            "opt_d",
+        )
+    },
     "step in words": (changed("step", "ten"), "step is str"),
     "step below 0": (changed("step", -1), "step"),
     "rows of text": (changed("rows", ["a row"]), "rows"),
@@ -90,11 +118,20 @@ SPOILT = {
     "recent of another width": (changed("recent", torch.ones(2, 3)), "recent"),
     "weights that are text": (changed("G", "all of them"), "in G"),
     "a weight less": (lambda state: state["D"].pop("layers.0.conv.weight"), "in D, layers.0.conv.weight"),
-    "a wider weight": (weight("G", "layers.0.conv.weight", torch.ones(9, 9, 3, 3)), "in G, layers.0.conv.weight"),
+    "a wider weight": (
+        weight("G", "layers.0.conv.weight", torch.ones(9, 9, 3, 3)),
+        "in G, layers.0.conv.weight",
+    ),
     "a weight more": (weight("G", "layers.99.bias", torch.ones(1)), "in G, layers.99.bias"),
-    "nan in a weight": (weight("G_ema", "layers.6.conv.weight", torch.full((8, 4, 4, 4), float("nan"))), "in G_ema"),
+    "nan in a weight": (
+        weight("G_ema", "layers.6.conv.weight", torch.full((8, 4, 4, 4), float("nan"))),
+        "in G_ema",
+    ),
     "Adam without groups": (lambda state: state["opt_g"].pop("param_groups"), "in opt_g, param_groups"),
-    "Adam of another net": (changed("opt_d", torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict()), "in opt_d"),
+    "Adam of another net": (
+        changed("opt_d", torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict()),
+        "in opt_d",
+    ),
     "Adam with another moment": (moment, "in opt_d, state of parameter 0: exp_avg"),
     "a recipe of tensors": (changed("recipe", {"seed": torch.zeros(3)}), "another recipe"),
 }
@@ -121,7 +158,12 @@ def test_a_checkpoint_from_inside_wrappers_is_read(run):
     trainer = resumed(run)
     assert trainer.step == 8 and not trainer.notes
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
-    assert not [k for part in ("G", "D", "G_ema") for k in saved[part] if "module" in k or "_orig_mod" in k or k == "n_averaged"]
+    assert not [
+        k
+        for part in ("G", "D", "G_ema")
+        for k in saved[part]
+        if "module" in k or "_orig_mod" in k or k == "n_averaged"
+    ]
     assert bare_names({"module.module.a.weight": 1, "n_averaged": 2}) == {"a.weight": 1}
 
 
@@ -145,9 +187,18 @@ def test_a_recipe_nested_too_deeply_is_no_recipe(run):
 
 # Nothing is written that can't be read back
 
-@pytest.mark.parametrize("field, value, plain", [("lr_g", np.float64(1e-3), 1e-3), ("lr_d", Decimal("0.002"), 0.002), ("beta2", np.float32(0.5), 0.5),
-                                                 ("filters", np.int64(4), 4), ("net", np.str_("digits"), "digits"), ("bias", np.bool_(True), True),
-                                                 ("ema", torch.tensor(0.5), 0.5)])
+@pytest.mark.parametrize(
+    "field, value, plain",
+    [
+        ("lr_g", np.float64(1e-3), 1e-3),
+        ("lr_d", Decimal("0.002"), 0.002),
+        ("beta2", np.float32(0.5), 0.5),
+        ("filters", np.int64(4), 4),
+        ("net", np.str_("digits"), "digits"),
+        ("bias", np.bool_(True), True),
+        ("ema", torch.tensor(0.5), 0.5),
+    ],
+)
 def test_values_of_other_libraries_become_plain(field, value, plain):
     held = getattr(Recipe().replace(**{field: value}), field)
     assert held == plain and type(held) is type(plain)
@@ -155,22 +206,54 @@ def test_values_of_other_libraries_become_plain(field, value, plain):
     assert from_json(to_json(recipe)) == recipe
 
 
-@pytest.mark.parametrize("field, value", [("lr_g", "0.001"), ("lr_g", True), ("bias", 1), ("data", Path("pics")), ("data", ""), ("ema", "none"),
-                                          ("channels", True), ("channels", 1.0), ("rotate", float("nan")), ("lr_g", [1e-3]), ("name", None)])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("lr_g", "0.001"),
+        ("lr_g", True),
+        ("bias", 1),
+        ("data", Path("pics")),
+        ("data", ""),
+        ("ema", "none"),
+        ("channels", True),
+        ("channels", 1.0),
+        ("rotate", float("nan")),
+        ("lr_g", [1e-3]),
+        ("name", None),
+    ],
+)
 def test_values_that_are_none_are_refused_by_name(field, value):
     assert refusal(Recipe().replace, **{field: value}).startswith(field)
 
 
 def test_callbacks_numbers_of_any_library_are_kept(tmp_path):
-    given = {"a": np.float32(0.5), "b": torch.tensor([2]), "c": Decimal("1.5"), "d": np.array([[3]]), "e": "fine", "f": np.str_("word"), "g": True}
+    given = {
+        "a": np.float32(0.5),
+        "b": torch.tensor([2]),
+        "c": Decimal("1.5"),
+        "d": np.array([[3]]),
+        "e": "fine",
+        "f": np.str_("word"),
+        "g": True,
+    }
     trained(SMALL, tmp_path / "run", callbacks=[lambda trainer: given])
     row = read_checkpoint(tmp_path / "run/checkpoint.pt", SMALL)["rows"][-1]
     assert {k: row[k] for k in given} == {"a": 0.5, "b": 2, "c": 1.5, "d": 3, "e": "fine", "f": "word", "g": True}
 
 
-@pytest.mark.parametrize("given, words", [({"when": datetime.date(2026, 1, 1)}, "'when' is a date"), ({"where": Path("x")}, "'where'"), (["a", 1], "a list"),
-                                          ({"many": [np.float64(1), np.float64(2)]}, "'many' is a list"), ({"two": torch.ones(2)}, "'two' is a Tensor"),
-                                          ({7: 1}, "the key 7"), ({"loss_d": 0.}, "the key 'loss_d'"), ({"none": None}, "'none' is a NoneType")])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"when": datetime.date(2026, 1, 1)}, "'when' is a date"),
+        ({"where": Path("x")}, "'where'"),
+        (["a", 1], "a list"),
+        ({"many": [np.float64(1), np.float64(2)]}, "'many' is a list"),
+        ({"two": torch.ones(2)}, "'two' is a Tensor"),
+        ({7: 1}, "the key 7"),
+        ({"loss_d": 0.0}, "the key 'loss_d'"),
+        ({"none": None}, "'none' is a NoneType"),
+    ],
+)
 def test_what_a_history_can_not_hold_is_refused_and_nothing_is_lost(tmp_path, given, words):
     assert words in refusal(trained, SMALL, tmp_path / "run", callbacks=[lambda trainer: given])
     assert find_checkpoint(tmp_path / "run", SMALL)[0]["step"] == 4, "what was trained is saved"
@@ -215,10 +298,12 @@ def test_reports_are_added_to(run):
 
 def test_only_our_own_leftovers_are_cleared(run, tmp_path):
     ours = [run / ".checkpoint.pt.123", run / ".samples.png.7", run / "samples/.step-0000000.png.99"]
-    for path in ours: path.write_text("half")
+    for path in ours:
+        path.write_text("half")
     (run / ".generator.55").mkdir()
     theirs = [run / ".notes.2024", run / ".checkpoint.pt.bak", run / "samples/.mine.txt.1"]
-    for path in theirs: path.write_text("mine")
+    for path in theirs:
+        path.write_text("mine")
     (run / ".cache.1").mkdir()
     (tmp_path / "kept").mkdir()
     (run / ".generator.56").symlink_to(tmp_path / "kept")
@@ -237,7 +322,8 @@ def test_pictures_that_were_deleted_are_made_again(run):
 
 
 def test_unreadable_pictures_are_passed_over(tmp_path):
-    for i in range(3): Image.new("L", (8, 8), 90 * i).save(tmp_path / f"step-{i}.png")
+    for i in range(3):
+        Image.new("L", (8, 8), 90 * i).save(tmp_path / f"step-{i}.png")
     (tmp_path / "step-3.png").write_bytes(b"")
     (tmp_path / "step-4.png").write_text("no picture")
     animate_folder(tmp_path, tmp_path / "step-2.png", tmp_path / "film.gif")
@@ -259,7 +345,8 @@ def test_a_short_run_s_film_ends_on_its_final_images(finished):
 def folder_of_images(path, seed=0, n=32):
     path.mkdir(parents=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (n, 28, 28), dtype=np.uint8)
-    for i, image in enumerate(pixels): Image.fromarray(image).save(path / f"{i:02d}.png")
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(path / f"{i:02d}.png")
 
 
 @pytest.fixture
@@ -293,7 +380,10 @@ def test_as_many_other_images_are_noticed(own):
 
 def test_other_settings_are_said(run):
     trainer = resumed(run, precision="bf16")
-    assert trainer.notes[0] == "Since the checkpoint was saved, precision: fp32 → bf16: the run goes on, but not bit for bit."
+    assert (
+        trainer.notes[0]
+        == "Since the checkpoint was saved, precision: fp32 → bf16: the run goes on, but not bit for bit."
+    )
     torch.set_num_threads(2)
     trainer = train(SMALL.replace(epochs=3), run, resume=True, precision="auto")
     torch.set_num_threads(1)
@@ -332,8 +422,10 @@ def test_a_number_belongs_to_one_of_several_starts(tmp_path):
         begin.wait()
         found.append(new_run("digits", tmp_path).name)
     several = [threading.Thread(target=take) for _ in range(8)]
-    for t in several: t.start()
-    for t in several: t.join()
+    for t in several:
+        t.start()
+    for t in several:
+        t.join()
     assert sorted(found) == [f"digits-{i:03d}" for i in range(1, 9)]
 
 
@@ -347,8 +439,25 @@ def test_two_starts_on_one_folder(tmp_path):
 
 # Asked to stop
 
-LONG = ["digits", "--filters", "4", "--images", "64", "--batch-size", "16", "--epochs", "100000", "--save-every", "100000", "--sample-every", "20",
-        "--device", "cpu", "--threads", "1"]
+LONG = [
+    "digits",
+    "--filters",
+    "4",
+    "--images",
+    "64",
+    "--batch-size",
+    "16",
+    "--epochs",
+    "100000",
+    "--save-every",
+    "100000",
+    "--sample-every",
+    "20",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+]
 
 
 def wait_for(condition, process):
@@ -360,7 +469,12 @@ def wait_for(condition, process):
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_request_to_end_saves_first(tmp_path, number, status):
     run = tmp_path / "run"
-    p = subprocess.Popen([sys.executable, "-m", "dcgan", "train", *LONG, "--run", str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen(
+        [sys.executable, "-m", "dcgan", "train", *LONG, "--run", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for(lambda: len(list(run.glob("samples/*"))) > 2, p)
     p.send_signal(number)
     out, err = p.communicate()
@@ -386,7 +500,8 @@ def test_a_terminal_that_closes_ends_a_run_whole(tmp_path):
         os.execv(sys.executable, [sys.executable, "-m", "dcgan", "train", *LONG, "--run", str(run)])
     read = threading.Thread(target=lambda: [*iter(lambda: drained(terminal), b"")], daemon=True)
     read.start()
-    while len(list(run.glob("samples/*"))) < 3: time.sleep(0.05)
+    while len(list(run.glob("samples/*"))) < 3:
+        time.sleep(0.05)
     os.close(terminal)        # the kernel sends SIGHUP,
     os.kill(pid, signal.SIGHUP)  # and so does a shell
     os.waitpid(pid, 0)
@@ -394,8 +509,10 @@ def test_a_terminal_that_closes_ends_a_run_whole(tmp_path):
 
 
 def drained(terminal):
-    try: return os.read(terminal, 65536)
-    except OSError: return b""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
 
 
 def test_numbers_of_images_are_still_compared(run):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
 from dcgan import __version__
 from dcgan.cli import in_shell, main, typed
 from dcgan.networks import Generator
 from dcgan.recipes import RECIPES, Recipe, command, from_json
-from PIL import Image
+
 from running import train
 
 QUICK = ["--images", "64", "--epochs", "1", "--filters", "4", "--device", "cpu", "--verbose", "0"]
@@ -40,13 +42,17 @@ def contents(folder): return {p: p.read_bytes() if p.is_file() else None for p i
 def refused(argv, words, capsys, framed=False):
     "Exit status 2, one sentence on stderr (tyro frames its own), nothing on stdout, nothing created or changed."
     before = contents(".")
-    try: status = main(list(argv))
-    except SystemExit as e: status = e.code
+    try:
+        status = main(list(argv))
+    except SystemExit as e:
+        status = e.code
     out, err = capsys.readouterr()
     assert status == 2 and out == "", (status, out, err)
     assert "Traceback" not in err
-    if framed: assert len(err.splitlines()) < 12, err
-    else: assert err.startswith("dcgan: ") and err.count("\n") == 1 and err.rstrip()[-1] in ".?", err
+    if framed:
+        assert len(err.splitlines()) < 12, err
+    else:
+        assert err.startswith("dcgan: ") and err.count("\n") == 1 and err.rstrip()[-1] in ".?", err
     flat = " ".join(err.replace("│", " ").split())
     assert all(str(word) in flat for word in words), err
     assert contents(".") == before
@@ -115,7 +121,10 @@ REFUSED = [  # the words, and what the sentence must hold
     ("evaluate empty --out absent", ["no folder absent"]),
     ("evaluate empty --seed 1", ["'--seed'", "'--seeds'"]),
     ("train digits --evaluate-every -1", ["--evaluate-every is -1", "from 0"]),
-    ("train digits --net paper --image-size 64 --filters 4 --evaluate-every 1", ["28×28 with 1 channel", "64×64 with 1", "--resize"]),
+    (
+        "train digits --net paper --image-size 64 --filters 4 --evaluate-every 1",
+        ["28×28 with 1 channel", "64×64 with 1", "--resize"],
+    ),
     ("shapes digit", ["'digit'", "'digits'"]),
     ("shapes digits --epochz 3", ["'--epochz'", "'--epochs'"]),
     ("shapes digits --image-size 30", ["--image-size is 30"]),
@@ -123,7 +132,9 @@ REFUSED = [  # the words, and what the sentence must hold
 ]
 
 
-FRAMED = [f"train digits {flag}" for flag in ("--epochs", "--epochs three", "--epochs 1.5", "--decay cosin")]  # tyro's own
+FRAMED = [
+    f"train digits {flag}" for flag in ("--epochs", "--epochs three", "--epochs 1.5", "--decay cosin")
+]  # tyro's own
 
 
 @pytest.mark.parametrize("words, said", REFUSED, ids=[words or "nothing" for words, _ in REFUSED])
@@ -132,19 +143,28 @@ def test_bad_input_is_refused_in_a_sentence(here, monkeypatch, capsys, words, sa
     monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
     (here / "file").write_text("mine")
     (here / "empty").mkdir()
-    if words: refused(words.split(), said, capsys, framed=words in FRAMED)
+    if words:
+        refused(words.split(), said, capsys, framed=words in FRAMED)
     else:
         assert main([]) == 2 and "dcgan train" in capsys.readouterr().out
 
 
 def test_bad_resumes_are_refused(run, capsys):
     for words, said in [
-            ("train digits --run run", ["run exists", "--resume"]),
-            ("train digits --run run --resume --lr-g 0.5 --batch-size 32", ["lr_g: 0.001 → 0.5", "batch_size: 64 → 32"]),
-            ("train mnist28 --run run --resume", ["run of digits, not of mnist28"]),
-            ("sample run --n 0", ["--n is 0"]), ("sample run --columns -1", ["--columns is -1"]), ("sample run --seed -1", ["--seed is -1"]),
-            ("sample run --out run/recipe.json", ["run/recipe.json exists"]), ("sample run --out no/where.png", ["no"]),
-            ("sample run --n many", ["'many'"]), ("sample run --num 3", ["'--num'", "'--n'"])]:
+        ("train digits --run run", ["run exists", "--resume"]),
+        (
+            "train digits --run run --resume --lr-g 0.5 --batch-size 32",
+            ["lr_g: 0.001 → 0.5", "batch_size: 64 → 32"],
+        ),
+        ("train mnist28 --run run --resume", ["run of digits, not of mnist28"]),
+        ("sample run --n 0", ["--n is 0"]),
+        ("sample run --columns -1", ["--columns is -1"]),
+        ("sample run --seed -1", ["--seed is -1"]),
+        ("sample run --out run/recipe.json", ["run/recipe.json exists"]),
+        ("sample run --out no/where.png", ["no"]),
+        ("sample run --n many", ["'many'"]),
+        ("sample run --num 3", ["'--num'", "'--n'"]),
+    ]:
         refused(words.split(), said, capsys, framed="many" in words)
 
 
@@ -161,7 +181,12 @@ def test_evaluate_adds_to_the_report_and_says_the_same_again(run, capsys):
     (run / "report.json").write_text(json.dumps(before | {"note": "mine"}))
     assert main(["evaluate", "run", *FEW]) == 0
     out, err = capsys.readouterr()
-    assert err == "" and out.startswith("digit-FID, not Inception FID: ") and "floor 0." in out and out.splitlines()[-1] == "run/report.json, run/report.png"
+    assert (
+        err == ""
+        and out.startswith("digit-FID, not Inception FID: ")
+        and "floor 0." in out
+        and out.splitlines()[-1] == "run/report.json, run/report.png"
+    )
     first = json.loads((run / "report.json").read_text())
     assert {k: v for k, v in first.items() if k != "evaluation"} == before | {"note": "mine"}
     assert first["evaluation"]["samples"] == 70 and first["evaluation"]["fid"] > 10 * first["evaluation"]["fid_floor"]
@@ -177,11 +202,20 @@ def test_evaluate_a_saved_folder_and_a_shipped_name(run, here, monkeypatch, caps
     (here / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     refused(["evaluate", "little", *FEW], ["little has no recipe.json", "--data digits"], capsys)
-    assert main(["evaluate", "little", "--data", "digits", *FEW]) == 0 and sorted(os.listdir()) == ["report.json", "report.png"]
+    assert main(["evaluate", "little", "--data", "digits", *FEW]) == 0 and sorted(os.listdir()) == [
+        "report.json",
+        "report.png",
+    ]
     (here / "little/recipe.json").write_text((run / "recipe.json").read_text())
     (here / "out").mkdir()
-    assert main(["evaluate", "little", "--out", "../out", *FEW]) == 0 and sorted(os.listdir("../out")) == ["report.json", "report.png"]
-    assert json.loads(Path("report.json").read_text())["evaluation"]["fid"] == json.loads(Path("../out/report.json").read_text())["evaluation"]["fid"]
+    assert main(["evaluate", "little", "--out", "../out", *FEW]) == 0 and sorted(os.listdir("../out")) == [
+        "report.json",
+        "report.png",
+    ]
+    assert (
+        json.loads(Path("report.json").read_text())["evaluation"]["fid"]
+        == json.loads(Path("../out/report.json").read_text())["evaluation"]["fid"]
+    )
 
 
 def test_what_can_not_be_evaluated_is_refused(run, tiny, here, capsys):
@@ -203,15 +237,44 @@ def test_training_is_measured_every_few_epochs_and_resumes(here, capsys):
     few = "--images 64 --batch-size 32 --filters 4 --device cpu --precision fp32 --verbose 0".split()
     assert main(["train", "digits", "--run", "whole", "--epochs", "4", "--evaluate-every", "2", *few]) == 0
     rows = list(csv.DictReader(open("whole/history.csv")))
-    assert [row["epoch"] for row in rows if row["digit_fid"]] == ["1", "3"] and Image.open("whole/losses.png").size == (880, 240)
-    assert main(["train", "digits", "--run", "parts", "--epochs", "4", *few, "--evaluate-every", "2", "--decay", "none"]) == 0
+    assert [row["epoch"] for row in rows if row["digit_fid"]] == ["1", "3"] and Image.open(
+        "whole/losses.png"
+    ).size == (880, 240)
+    assert (
+        main(
+            [
+                "train",
+                "digits",
+                "--run",
+                "parts",
+                "--epochs",
+                "4",
+                *few,
+                "--evaluate-every",
+                "2",
+                "--decay",
+                "none",
+            ]
+        )
+        == 0
+    )
     assert main("train digits --run parts --resume --epochs 6 --evaluate-every 3 --verbose 0 --device cpu".split()) == 0
     rows = list(csv.DictReader(open("parts/history.csv")))
     assert [row["epoch"] for row in rows if row["digit_fid"]] == ["1", "3", "5"]
     assert all(float(row["digit_fid"]) > 10 for row in rows if row["digit_fid"])
 
 
-@pytest.mark.parametrize("text, said", [("", "recipe.json"), ("[]", "recipe.json"), ("[" * 100_000, "recipe.json"), ('{"epoch": 3}', "'epochs'"), ('{"lr_g": -1}', "lr_g is -1"), ("\xff", "recipe.json")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "recipe.json"),
+        ("[]", "recipe.json"),
+        ("[" * 100_000, "recipe.json"),
+        ('{"epoch": 3}', "'epochs'"),
+        ('{"lr_g": -1}', "lr_g is -1"),
+        ("\xff", "recipe.json"),
+    ],
+)
 def test_a_foreign_recipe_is_refused(run, capsys, text, said):
     (run / "recipe.json").write_text(text, encoding="latin-1")
     refused("train digits --run run --resume".split(), [said], capsys)
@@ -222,13 +285,22 @@ def test_damaged_runs_are_refused(run, capsys):
     refused(["sample", "run"], ["model.safetensors", "damaged"], capsys)
     for name in "checkpoint.pt", "checkpoint-previous.pt":
         (run / name).write_bytes((run / name).read_bytes()[:100])
-    refused("train digits --run run --resume --epochs 3".split(), ["run can't be resumed", "checkpoint.pt is cut short"], capsys)
+    refused(
+        "train digits --run run --resume --epochs 3".split(),
+        ["run can't be resumed", "checkpoint.pt is cut short"],
+        capsys,
+    )
 
 
 @pytest.mark.parametrize("argv, said", [
     (["train", "digits", "--lr-g", "-1"], "--lr-g is -1.0"), (["sample", "nowhere"], "'nowhere'")])
 def test_as_a_program_it_exits_with_2(here, argv, said):
-    done = subprocess.run([sys.executable, "-m", "dcgan", *argv], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "dcgan", *argv],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
     assert not os.listdir()
 
@@ -246,13 +318,55 @@ def test_runs_are_numbered_and_the_end_says_what_to_open(here, capsys):
 
 
 def test_every_field_is_a_flag(here):
-    changes = {"net": "paper", "image_size": 8, "channels": 3, "filters": 5, "z_dim": 7, "z_law": "uniform", "bias": False, "slope": 0.1, "init_std": None,
-               "images": 30, "batch_size": 10, "last_batch": "keep", "rotate": 5., "shift": 1, "epochs": 1, "lr_g": 1e-5, "lr_d": 3e-4, "beta1": 0.4,
-               "beta2": 0.9, "decay": "linear", "real_label": 0.9, "fake_label": 0.1, "d_reduction": "mean", "ema": None, "seed": 5,
-               "log_every": 2, "sample_every": 4, "save_every": 6, "data": "digits", "name": "digits"}
+    changes = {
+        "net": "paper",
+        "image_size": 8,
+        "channels": 3,
+        "filters": 5,
+        "z_dim": 7,
+        "z_law": "uniform",
+        "bias": False,
+        "slope": 0.1,
+        "init_std": None,
+        "images": 30,
+        "batch_size": 10,
+        "last_batch": "keep",
+        "rotate": 5.0,
+        "shift": 1,
+        "epochs": 1,
+        "lr_g": 1e-5,
+        "lr_d": 3e-4,
+        "beta1": 0.4,
+        "beta2": 0.9,
+        "decay": "linear",
+        "real_label": 0.9,
+        "fake_label": 0.1,
+        "d_reduction": "mean",
+        "ema": None,
+        "seed": 5,
+        "log_every": 2,
+        "sample_every": 4,
+        "save_every": 6,
+        "data": "digits",
+        "name": "digits",
+    }
     recipe = RECIPES["digits"].replace(**changes)
     assert set(changes) == set(Recipe.__dataclass_fields__)
-    assert main([*command(recipe).split()[1:], "--run", "run", "--device", "cpu", "--verbose", "0", "--no-save-plots"]) == 0
+    assert (
+        main(
+            [
+                *command(recipe).split()[1:],
+                "--run",
+                "run",
+                "--device",
+                "cpu",
+                "--verbose",
+                "0",
+                "--no-save-plots",
+            ]
+        )
+        == 0
+    )
     assert from_json(Path("run/recipe.json").read_text()) == recipe
     assert json.loads(Path("run/report.json").read_text())["command"] == command(recipe)
 
@@ -289,7 +403,24 @@ def test_shapes_shows_both_tables_with_totals(capsys):
     assert main(["shapes", "mnist28"]) == 0
     out = capsys.readouterr().out
     assert "747,841" in out and "64,545" in out and "1 × 28 × 28" in out
-    assert main(["shapes", "digits", "--net", "paper", "--image-size", "64", "--filters", "128", "--z-dim", "100", "--no-bias"]) == 0
+    assert (
+        main(
+            [
+                "shapes",
+                "digits",
+                "--net",
+                "paper",
+                "--image-size",
+                "64",
+                "--filters",
+                "128",
+                "--z-dim",
+                "100",
+                "--no-bias",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "12,654,336" in out and "11,032,064" in out
 
@@ -300,16 +431,30 @@ def test_recipes_lists_them_all(capsys):
     assert len(lines) == len(RECIPES) and all(any(line.startswith(name + " ") for line in lines) for name in RECIPES)
 
 
-@pytest.mark.parametrize("argv", (["--help"], ["-h"], ["train", "--help"], ["train", "digits", "-h"], ["sample", "--help"], ["shapes", "--help"], ["evaluate", "--help"]))
+@pytest.mark.parametrize(
+    "argv",
+    (
+        ["--help"],
+        ["-h"],
+        ["train", "--help"],
+        ["train", "digits", "-h"],
+        ["sample", "--help"],
+        ["shapes", "--help"],
+        ["evaluate", "--help"],
+    ),
+)
 def test_help_is_help(here, argv, capsys):
-    try: status = main(argv)
-    except SystemExit as e: status = e.code
+    try:
+        status = main(argv)
+    except SystemExit as e:
+        status = e.code
     out, err = capsys.readouterr()
     assert status in (0, None) and "dcgan" in out and err == "" and not os.listdir()
-    if argv[0] == "train": assert "--lr-g" in out and "learning rate of G" in out and "--run" in out and "--name" not in out
+    if argv[0] == "train":
+        assert "--lr-g" in out and "learning rate of G" in out and "--run" in out and "--name" not in out
 
 
-NETS = '''
+NETS = """
 from torch import nn
 def critic(first):
     return [first, nn.LeakyReLU(0.2), nn.Conv2d(8, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Conv2d(16, 1, 7), nn.Flatten()]
@@ -320,7 +465,7 @@ class Pooled(nn.Sequential):
 class Wide(nn.Sequential):
     def __init__(self, width): super().__init__(*critic(nn.Conv2d(width, 8, 4, 2, 1)))
 word = "no network"
-'''
+"""
 
 
 @pytest.mark.parametrize("name, status", [("digits", 0), ("mnist28", 1)])
@@ -338,13 +483,23 @@ def test_audit_of_a_class_in_a_file(here, capsys):
     assert pooled and all(line.startswith("broken") and "D 0.1" in line for line in pooled)
     main(["audit", "mine.py:Good", *shape])
     broken = [line for line in capsys.readouterr().out.splitlines() if line.startswith("broken")]
-    assert all("initial weights" in line for line in broken), broken  # PyTorch's default is not N(0, 0.02); all else is kept
+    assert all("initial weights" in line for line in broken), (
+        broken
+    )  # PyTorch's default is not N(0, 0.02); all else is kept
 
 
-@pytest.mark.parametrize("what, said", [
-    ("digit", ["'digit'", "'digits'"]), ("none.py:Net", ["no file none.py"]), ("mine.py:Nott", ["no Nott"]),
-    ("mine.py:Wide", ["without arguments", "width"]), ("mine.py", ["which class", "mine.py:Class"]),
-    ("broken.py:Net", ["broken.py can't be run", "no_such_module"]), ("syntax.py:Net", ["syntax.py can't be run", "SyntaxError"])])
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("digit", ["'digit'", "'digits'"]),
+        ("none.py:Net", ["no file none.py"]),
+        ("mine.py:Nott", ["no Nott"]),
+        ("mine.py:Wide", ["without arguments", "width"]),
+        ("mine.py", ["which class", "mine.py:Class"]),
+        ("broken.py:Net", ["broken.py can't be run", "no_such_module"]),
+        ("syntax.py:Net", ["syntax.py can't be run", "SyntaxError"]),
+    ],
+)
 def test_audit_of_what_is_no_network_is_refused(here, capsys, what, said):
     (here / "mine.py").write_text(NETS)
     (here / "broken.py").write_text("import no_such_module")
@@ -354,24 +509,40 @@ def test_audit_of_what_is_no_network_is_refused(here, capsys, what, said):
 
 
 def test_memory_that_runs_out_names_a_batch_that_may_fit(tmp_path, monkeypatch, capsys):
-    def full(*a, **k): raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    def full(*a, **k):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
     monkeypatch.setattr("dcgan.training.d_step", full)
     run = tmp_path / "run"
-    assert main(f"train digits --filters 4 --batch-size 512 --device cpu --verbose 0 --no-save-plots --run {run}".split()) == 2
+    assert (
+        main(
+            f"train digits --filters 4 --batch-size 512 --device cpu --verbose 0 --no-save-plots --run {run}".split()
+        )
+        == 2
+    )
     said = capsys.readouterr().err
     assert "A batch of 512 does not fit into" in said and "--batch-size 256 might" in said
     assert (run / "checkpoint.pt").exists()
 
 
 def test_how_a_run_computes_is_a_flag(tmp_path):
-    assert main(f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --threads 1 --compile eager "
-                f"--verbose 0 --no-save-plots --run {tmp_path}/run".split()) == 0
+    assert (
+        main(
+            f"train digits --filters 4 --images 64 --batch-size 32 --epochs 1 --device cpu --precision bf16 --threads 1 --compile eager "
+            f"--verbose 0 --no-save-plots --run {tmp_path}/run".split()
+        )
+        == 0
+    )
     assert json.loads((tmp_path / "run/report.json").read_text())["precision"] == "bf16"
 
 
 def test_how_it_computes_is_refused_in_a_sentence(tmp_path, capsys):
-    for flags, words in ("--threads 0", "threads is 0; it must be a whole number from 1"), ("--device cuda:7", "'cuda:7' is not on this machine"), \
-            ("--compile gcc", "There is no compile 'gcc'"):
+    for flags, words in (
+        ("--threads 0", "threads is 0; it must be a whole number from 1"),
+        ("--device cuda:7", "'cuda:7' is not on this machine"),
+        ("--compile gcc", "There is no compile 'gcc'"),
+    ):
         assert main(f"train digits {flags} --run {tmp_path}/run".split()) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
@@ -410,15 +581,20 @@ def test_names_that_are_no_text_are_escaped(here, monkeypatch):
 def test_streams_that_nobody_reads_end_quietly(here, line, status):
     words, _, rest = line.partition(" | ")
     shell = f"{{ {sys.executable} -m dcgan {words}; echo $? >status; }}" + (f" | (exec {rest})" if rest else "")
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert int(Path("status").read_text()) == status
     assert "Traceback" not in done.stderr and "ignored" not in done.stderr and "rror" not in done.stdout
 
 
 def test_a_full_disk_behind_the_output_is_a_sentence(here):
-    if not os.path.exists("/dev/full"): pytest.skip("there is no /dev/full here")
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full here")
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "dcgan", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "dcgan", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.returncode == 2 and done.stderr.startswith("dcgan: ") and done.stderr.count("\n") == 1, done.stderr
 
 
@@ -432,9 +608,16 @@ def test_a_tilde_is_the_home_folder_everywhere(run, here, monkeypatch, capsys):
     assert main(["audit", "~/mine.py:Good", "--input-shape", "1", "28", "28"]) == 1
     assert {"r", "one.png", "report.json"} <= set(os.listdir("home")) and not Path("~").exists()
     Generator.from_pretrained("~/r").save_pretrained("~/again")
-    assert torch.equal(Generator.from_pretrained(Path("~/again")).sample(2), Generator.from_pretrained("home/r").sample(2))
+    assert torch.equal(
+        Generator.from_pretrained(Path("~/again")).sample(2), Generator.from_pretrained("home/r").sample(2)
+    )
     capsys.readouterr()
-    for words in "train digits --run ~nobody_here/r", "sample ~nobody_here/r", "sample digits --out ~nobody_here/r.png", "audit ~nobody_here/a.py:Net":
+    for words in (
+        "train digits --run ~nobody_here/r",
+        "sample ~nobody_here/r",
+        "sample digits --out ~nobody_here/r.png",
+        "audit ~nobody_here/a.py:Net",
+    ):
         refused(words.split(), ["~nobody_here is no home folder"], capsys)
 
 
@@ -442,7 +625,11 @@ def test_a_folder_that_shares_a_shipped_name_is_left_alone(run, here, monkeypatc
     (here / "digits").mkdir()
     (here / "digits/mine.txt").write_text("mine")
     assert main(["sample", "digits", "--n", "2"]) == main(["evaluate", "digits", *FEW]) == 0
-    assert os.listdir("digits") == ["mine.txt"] and {"samples-digits-n2-seed0.png", "report.json", "report.png"} <= set(os.listdir())
+    assert os.listdir("digits") == ["mine.txt"] and {
+        "samples-digits-n2-seed0.png",
+        "report.json",
+        "report.png",
+    } <= set(os.listdir())
     capsys.readouterr()
     (here / "digits/recipe.json").write_text((run / "recipe.json").read_text())
     refused(["sample", "digits"], ["digits holds no generator yet", "--resume"], capsys)
@@ -459,10 +646,18 @@ def test_a_picture_is_written_as_its_name_says(run, capsys):
 
 
 def test_one_image_of_many_is_drawn_alone(run, capsys):
-    assert main(["sample", "run", "--n", "20", "--seed", "3", "--columns", "20"]) == main(["sample", "run", "--n", "1", "--seed", "3", "--first", "17"]) == 0
+    assert (
+        main(["sample", "run", "--n", "20", "--seed", "3", "--columns", "20"])
+        == main(["sample", "run", "--n", "1", "--seed", "3", "--first", "17"])
+        == 0
+    )
     assert capsys.readouterr().out.splitlines()[1] == "run/samples-n1-seed3-first17.png"
-    many, one = (torch.frombuffer(bytearray(Image.open(f"run/samples-n{name}.png").convert("L").tobytes()), dtype=torch.uint8)
-                 for name in ("20-seed3", "1-seed3-first17"))
+    many, one = (
+        torch.frombuffer(
+            bytearray(Image.open(f"run/samples-n{name}.png").convert("L").tobytes()), dtype=torch.uint8
+        )
+        for name in ("20-seed3", "1-seed3-first17")
+    )
     place = many.view(32, 602)[2:30, 17 * 30 + 2:18 * 30]
     assert (one.view(32, 32)[2:30, 2:30].int() - place.int()).abs().max() <= 1
     refused("sample run --first -1".split(), ["--first is -1", "from 0"], capsys)
@@ -471,22 +666,38 @@ def test_one_image_of_many_is_drawn_alone(run, capsys):
 def test_where_nothing_may_be_written_the_folder_is_named(run, monkeypatch, capsys):
     monkeypatch.setattr("os.access", lambda *a: False)  # permissions don't bind root, who may run this
     for words in "train digits", "sample digits", "evaluate run", "train digits --run a/b/c":
-        refused(words.split(), [f"Nothing can be written in {Path.cwd() / 'run' if words == 'evaluate run' else Path.cwd()};"], capsys)
+        refused(
+            words.split(),
+            [f"Nothing can be written in {Path.cwd() / 'run' if words == 'evaluate run' else Path.cwd()};"],
+            capsys,
+        )
     monkeypatch.undo()
     monkeypatch.chdir(run.parent)
-    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(PermissionError(13, "Permission denied", ".x.1")))
+    monkeypatch.setattr(
+        "os.replace", lambda *a: (_ for _ in ()).throw(PermissionError(13, "Permission denied", ".x.1"))
+    )
     refused("sample digits --n 1".split(), [f"{Path.cwd()} can't be written (Permission denied)"], capsys)
 
 
 # Sizes, files and code of others
 
-HUGE = [("train digits --filters 1000000000", ["This would need 10^", "MiB are free"]), ("train digits --log-every 100000000000", ["would need 1,9"]),
-        ("train digits --net paper --image-size 1073741824", ["would need"]), ("train digits --z-dim 100000000000", ["would need"]),
-        ("train digits --filters 1" + 300 * "0", ["would need 10^"]), ("bench digits --filters 1000000000", ["would need"]),
-        ("train digits --threads 100000", ["--threads is 100000", "at most"]), ("train digits --threads 100000000000", ["--threads is", "at most"]),
-        ("sample digits --n 99999999999", ["--n 99,999,999,999", "would need"]), ("sample digits --n 1 --first 99999999999", ["would need"]),
-        ("evaluate digits --n 99999999999", ["--n 99,999,999,999", "would need"]),
-        ("audit mine.py:Good --input-shape 1 100000000 100000000", ["1 × 100,000,000 × 100,000,000", "would need"])]
+HUGE = [
+    ("train digits --filters 1000000000", ["This would need 10^", "MiB are free"]),
+    ("train digits --log-every 100000000000", ["would need 1,9"]),
+    ("train digits --net paper --image-size 1073741824", ["would need"]),
+    ("train digits --z-dim 100000000000", ["would need"]),
+    ("train digits --filters 1" + 300 * "0", ["would need 10^"]),
+    ("bench digits --filters 1000000000", ["would need"]),
+    ("train digits --threads 100000", ["--threads is 100000", "at most"]),
+    ("train digits --threads 100000000000", ["--threads is", "at most"]),
+    ("sample digits --n 99999999999", ["--n 99,999,999,999", "would need"]),
+    ("sample digits --n 1 --first 99999999999", ["would need"]),
+    ("evaluate digits --n 99999999999", ["--n 99,999,999,999", "would need"]),
+    (
+        "audit mine.py:Good --input-shape 1 100000000 100000000",
+        ["1 × 100,000,000 × 100,000,000", "would need"],
+    ),
+]
 
 
 @pytest.mark.parametrize("words, said", HUGE, ids=range(len(HUGE)))
@@ -497,9 +708,16 @@ def test_sizes_beyond_any_memory_are_refused_before_anything_is_made(here, capsy
 
 
 def test_a_compiler_that_is_missing_is_said_before_there_is_a_folder(here, monkeypatch, capsys):
-    def missing(*a, **k): return lambda *a: (_ for _ in ()).throw(RuntimeError("No working C++ compiler found\nmany more lines"))
+    def missing(*a, **k):
+        return lambda *a: (_ for _ in ()).throw(
+            RuntimeError("No working C++ compiler found\nmany more lines")
+        )
     monkeypatch.setattr("torch.compile", missing)
-    refused(["train", "digits", "--compile", "inductor", "--run", "r", *QUICK], ["--compile inductor does not work", "No working C++ compiler found"], capsys)
+    refused(
+        ["train", "digits", "--compile", "inductor", "--run", "r", *QUICK],
+        ["--compile inductor does not work", "No working C++ compiler found"],
+        capsys,
+    )
 
 
 OWN = '''
@@ -525,10 +743,20 @@ word = "no network"
 '''
 
 
-@pytest.mark.parametrize("name, status, said", [
-    ("Exits", 2, ["Exits", "SystemExit"]), ("ExitsLater", 2, ["ExitsLater", "SystemExit"]), ("Stopped", 130, ["own.py:Stopped was interrupted"]),
-    ("StoppedEarly", 130, ["own.py:StoppedEarly was interrupted"]), ("Endless", 2, ["Endless", "RecursionError"]), ("Odd", 2, ["Odd", "two lines"]),
-    ("Plain", 2, ["own.py:Plain", "torch.nn.Module"]), ("word", 2, ["word of own.py is a str"]), ("Absent", 2, ["no Absent"])])
+@pytest.mark.parametrize(
+    "name, status, said",
+    [
+        ("Exits", 2, ["Exits", "SystemExit"]),
+        ("ExitsLater", 2, ["ExitsLater", "SystemExit"]),
+        ("Stopped", 130, ["own.py:Stopped was interrupted"]),
+        ("StoppedEarly", 130, ["own.py:StoppedEarly was interrupted"]),
+        ("Endless", 2, ["Endless", "RecursionError"]),
+        ("Odd", 2, ["Odd", "two lines"]),
+        ("Plain", 2, ["own.py:Plain", "torch.nn.Module"]),
+        ("word", 2, ["word of own.py is a str"]),
+        ("Absent", 2, ["no Absent"]),
+    ],
+)
 def test_own_code_that_exits_or_is_interrupted_is_never_kept(here, capsys, name, status, said):
     (here / "own.py").write_text(OWN)
     sys.dont_write_bytecode = True
@@ -554,10 +782,16 @@ def test_names_on_the_hub_are_checked_and_an_absent_network_is_said(here, monkey
 
 def test_sentences_speak_of_flags_at_the_command_line():
     say = in_shell
-    assert say("go on with it by resume=True, or another run_dir=x.", ["train"]) == "go on with it by --resume, or another --run x."
+    assert (
+        say("go on with it by resume=True, or another run_dir=x.", ["train"])
+        == "go on with it by --resume, or another --run x."
+    )
     assert say("use precision='fp32' or batch_size=32.", []) == "use --precision fp32 or --batch-size 32."
     assert say("give input_shape=(1, 28, 28)", []) == "give --input-shape 1 28 28"
-    assert say("runs/lr_g=0.1 and seed=3 exist; k=3", ["train", "--run", "seed=3"]) == "runs/lr_g=0.1 and seed=3 exist; k=3"
+    assert (
+        say("runs/lr_g=0.1 and seed=3 exist; k=3", ["train", "--run", "seed=3"])
+        == "runs/lr_g=0.1 and seed=3 exist; k=3"
+    )
     assert say("epochs is 0; it", ["--epochs", "0"]) == "--epochs is 0; it" and say("epochs is 0; it", []) == "epochs is 0; it"
     assert say("run is in epoch 2", ["--run", "run"]) == "run is in epoch 2"
 

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from notebooks import ROOT
 from torch.nn import functional as F
 
 from dcgan.data import Batches, digits, draws, last_batch, offsets, order, rotated, shift, to_x
+
+from notebooks import ROOT
 
 
 def bank(n, c=1, side=6):
@@ -45,7 +46,9 @@ def test_to_x_reaches_both_ends_and_loses_nothing():
     u = torch.arange(256, dtype=torch.uint8)
     x = to_x(u)
     assert x.dtype == torch.float32 and x[0] == -1 and x[255] == 1
-    assert torch.equal(((x + 1)*127.5).round().to(torch.uint8), u) and torch.equal(u, torch.arange(256, dtype=torch.uint8))
+    assert torch.equal(((x + 1) * 127.5).round().to(torch.uint8), u) and torch.equal(
+        u, torch.arange(256, dtype=torch.uint8)
+    )
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.int64)])
@@ -89,8 +92,18 @@ def test_streams_are_apart():
 
 # batches
 
-@pytest.mark.parametrize("n, size, last", [(1, 1, "drop"), (7, 2, "drop"), (7, 2, "keep"), (8, 5, "keep"), (8, 8, "keep"),
-                                           (300, 128, "drop"), (300, 128, "keep")])
+@pytest.mark.parametrize(
+    "n, size, last",
+    [
+        (1, 1, "drop"),
+        (7, 2, "drop"),
+        (7, 2, "keep"),
+        (8, 5, "keep"),
+        (8, 8, "keep"),
+        (300, 128, "drop"),
+        (300, 128, "keep"),
+    ],
+)
 def test_an_epoch_takes_the_order_in_slices(n, size, last):
     batches = Batches(bank(n), size, seed=3, last=last)
     got = [places(x) for x in batches.epoch(2)]
@@ -185,7 +198,12 @@ def test_shift_against_a_loop(b, c, h, w, dtype, layout):
     x.requires_grad_()
     y = shift(x, 3, 5, 7, stream=1)
     wide = F.pad(x, (3,)*4, value=-1.)
-    plain = torch.stack([im[:, 3 - d:3 - d + h, 3 - r:3 - r + w] for im, (d, r) in zip(wide, offsets(b, 3, 5, 7, 1).tolist())])
+    plain = torch.stack(
+        [
+            im[:, 3 - d : 3 - d + h, 3 - r : 3 - r + w]
+            for im, (d, r) in zip(wide, offsets(b, 3, 5, 7, 1).tolist())
+        ]
+    )
     assert torch.equal(y, plain) and y.dtype == dtype and y.is_contiguous(memory_format=layout)
     g = torch.rand(b, c, h, w, generator=torch.Generator().manual_seed(1)).to(dtype)
     assert torch.equal(*(torch.autograd.grad(out, x, g, retain_graph=True)[0] for out in (y, plain)))

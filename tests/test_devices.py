@@ -1,10 +1,12 @@
 "Device, precision, gradient scalers, memory and threads: asked of the machine, refused in a sentence."
 import ctypes
 
-import dcgan.engine.devices as devices
 import pytest
 import torch
+
+import dcgan.engine.devices as devices
 from dcgan.engine.devices import compiled, keep_memory, pick_device, pick_precision, set_threads, tune
+
 from running import train, trainer
 
 CPU, CUDA, MPS = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))
@@ -14,15 +16,20 @@ def test_auto_is_what_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert pick_device("auto") == "cpu"
-    with pytest.raises(ValueError, match="'cuda' is not on this machine; leave it out"): pick_device("cuda")
-    with pytest.raises(ValueError, match="no device 'gpu'"): pick_device("gpu")
+    with pytest.raises(ValueError, match="'cuda' is not on this machine; leave it out"):
+        pick_device("cuda")
+    with pytest.raises(ValueError, match="no device 'gpu'"):
+        pick_device("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device(d) for d in ("auto", "cuda:1")] == ["cuda", "cuda:1"]
-    with pytest.raises(ValueError, match="'cuda:2' is not on this machine"): pick_device("cuda:2")
+    with pytest.raises(ValueError, match="'cuda:2' is not on this machine"):
+        pick_device("cuda:2")
 
 
-@pytest.mark.parametrize("bf16, capability, expected", [(True, (9, 0), "bf16"), (False, (7, 5), "fp16"), (False, (6, 1), "fp32")])
+@pytest.mark.parametrize(
+    "bf16, capability, expected", [(True, (9, 0), "bf16"), (False, (7, 5), "fp16"), (False, (6, 1), "fp32")]
+)
 def test_auto_precision_of_gpus(monkeypatch, bf16, capability, expected):
     "An H100, a T4, a Pascal card, as torch would describe them."
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
@@ -30,7 +37,8 @@ def test_auto_precision_of_gpus(monkeypatch, bf16, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "This card")
     assert pick_precision("auto", CUDA) == expected and pick_precision("fp32", CUDA) == "fp32"
     if not bf16:
-        with pytest.raises(ValueError, match="This card has no bf16; use precision='fp16'"): pick_precision("bf16", CUDA)
+        with pytest.raises(ValueError, match="This card has no bf16; use precision='fp16'"):
+            pick_precision("bf16", CUDA)
 
 
 def test_auto_precision_of_cpus(monkeypatch):
@@ -38,8 +46,10 @@ def test_auto_precision_of_cpus(monkeypatch):
     assert pick_precision("auto", CPU) == "bf16"
     monkeypatch.setattr(devices, "has_bf16", lambda device: False)
     assert pick_precision("auto", CPU) == "fp32"
-    with pytest.raises(ValueError, match="fp16 is for CPUs and NVIDIA or AMD GPUs"): pick_precision("fp16", MPS)
-    with pytest.raises(ValueError, match="'half'"): pick_precision("half", CPU)
+    with pytest.raises(ValueError, match="fp16 is for CPUs and NVIDIA or AMD GPUs"):
+        pick_precision("fp16", MPS)
+    with pytest.raises(ValueError, match="'half'"):
+        pick_precision("half", CPU)
 
 
 def test_fp16_trains_with_a_scaler_for_each_optimiser(tiny, tmp_path):
@@ -76,7 +86,8 @@ def test_threads():
     before = torch.get_num_threads()
     set_threads(None)
     assert torch.get_num_threads() == before
-    with pytest.raises(ValueError, match="threads is 0; it must be a whole number from 1"): set_threads(0)
+    with pytest.raises(ValueError, match="threads is 0; it must be a whole number from 1"):
+        set_threads(0)
 
 
 @pytest.mark.parametrize("threads, percent, said", [(2, 100, True), (2, 50, True), (2, 10, False), (1, 100, False)])
@@ -89,8 +100,14 @@ def test_taken_cores_are_said(monkeypatch, threads, percent, said):
 
 def test_keep_memory_is_a_wish(monkeypatch):
     asked = []
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("glibc", (), {"mallopt": staticmethod(lambda *order: asked.append(order) or 1)}))
-    assert keep_memory() is True and [order[0] for order in asked] == [-4, -1, -2], "no mapping, no trimming, room on top"
+    monkeypatch.setattr(
+        ctypes,
+        "CDLL",
+        lambda name: type("glibc", (), {"mallopt": staticmethod(lambda *order: asked.append(order) or 1)}),
+    )
+    assert keep_memory() is True and [order[0] for order in asked] == [-4, -1, -2], (
+        "no mapping, no trimming, room on top"
+    )
     monkeypatch.setattr(ctypes, "CDLL", lambda name: type("musl", (), {}))
     assert keep_memory() is False
     def none(name): raise OSError("no such library")

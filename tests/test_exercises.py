@@ -2,6 +2,7 @@
 import re
 
 import pytest
+
 from notebooks import LESSONS, cells, tags
 
 EXERCISES = [(path, i) for path in LESSONS for i, c in enumerate(cells(path)) if "exercise" in tags(c)]

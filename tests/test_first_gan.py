@@ -3,8 +3,9 @@ import re
 
 import pytest
 import torch
-from notebooks import ROOT, cells, code_cells, python, tags
 from torch import nn
+
+from notebooks import ROOT, cells, code_cells, python, tags
 
 LESSON = ROOT / "nbs/00_first_gan.ipynb"
 
@@ -86,7 +87,13 @@ def test_the_labels_point_the_right_way(lesson):
 
 def generator(biases, norms, last=(nn.Tanh,), relu=True):
     layers = [nn.Unflatten(1, (24, 1, 1))]
-    for i, o, k, s, p in ((24, 64, 3, 1, 0), (64, 64, 3, 1, 1), (64, 64, 3, 1, 1), (64, 32, 3, 2, 0), (32, 16, 4, 2, 1)):
+    for i, o, k, s, p in (
+        (24, 64, 3, 1, 0),
+        (64, 64, 3, 1, 1),
+        (64, 64, 3, 1, 1),
+        (64, 32, 3, 2, 0),
+        (32, 16, 4, 2, 1),
+    ):
         layers.append(nn.ConvTranspose2d(i, o, k, s, p, bias=biases))
         layers += [nn.BatchNorm2d(o)] * norms + [nn.ReLU()] * relu
     return nn.Sequential(*layers, nn.ConvTranspose2d(16, 1, 4, 2, 1), *[m() for m in last])
@@ -97,14 +104,20 @@ WRONG_G = {
     "the switch is the wrong way round": lambda batchnorm: generator(batchnorm, not batchnorm),
     "no biases come back": lambda batchnorm: generator(False, batchnorm),
     "biases before BatchNorm": lambda batchnorm: generator(True, batchnorm),
-    "BatchNorm on the output too": lambda batchnorm: generator(not batchnorm, batchnorm, [lambda: nn.BatchNorm2d(1)] * batchnorm + [nn.Tanh]),
-    "tanh is lost with the switch off": lambda batchnorm: generator(not batchnorm, batchnorm, [nn.Tanh] * batchnorm),
+    "BatchNorm on the output too": lambda batchnorm: generator(
+        not batchnorm, batchnorm, [lambda: nn.BatchNorm2d(1)] * batchnorm + [nn.Tanh]
+    ),
+    "tanh is lost with the switch off": lambda batchnorm: generator(
+        not batchnorm, batchnorm, [nn.Tanh] * batchnorm
+    ),
     "ReLU went with BatchNorm": lambda batchnorm: generator(not batchnorm, batchnorm, relu=batchnorm),
 }
 WRONG_PUSH = {
     "the slope itself": lambda t, label: torch.sigmoid(t) - label,
     "no sigmoid": lambda t, label: label - t,
-    "the sigmoid differentiated as well": lambda t, label: (label - torch.sigmoid(t)) * torch.sigmoid(t) * (1 - torch.sigmoid(t)),
+    "the sigmoid differentiated as well": lambda t, label: (
+        (label - torch.sigmoid(t)) * torch.sigmoid(t) * (1 - torch.sigmoid(t))
+    ),
     "the direction only": lambda t, label: torch.sign(label - torch.sigmoid(t)),
     "the mean over the batch": lambda t, label: (label - torch.sigmoid(t)).mean(),
     "the label is ignored": lambda t, label: 1 - torch.sigmoid(t),
@@ -112,8 +125,11 @@ WRONG_PUSH = {
 }
 
 
-@pytest.mark.parametrize("name, wrong", [*[("make_G", f) for f in WRONG_G.values()], *[("push", f) for f in WRONG_PUSH.values()]],
-                         ids=[*WRONG_G, *WRONG_PUSH])
+@pytest.mark.parametrize(
+    "name, wrong",
+    [*[("make_G", f) for f in WRONG_G.values()], *[("push", f) for f in WRONG_PUSH.values()]],
+    ids=[*WRONG_G, *WRONG_PUSH],
+)
 def test_wrong_answers_are_refused(name, wrong):
     with pytest.raises(AssertionError) as refused:
         exercise(name)[f"check_{name}"](wrong)

@@ -7,10 +7,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
 from notebooks import LESSONS, NOTEBOOKS, ROOT, cells, code_cells, tags, text_of, tracked
 
 sys.path.insert(0, str(ROOT / "nbs"))
 from _sync import COLAB, install_cell, is_published, place, with_links  # noqa: E402
+
 
 def place_of(path):
     "A notebook's path relative to nbs, as its links have it."
@@ -60,9 +62,14 @@ def test_links_can_be_rewritten():
     title, target = "# 01 · A\n*Line.*", f"{COLAB}/{repo}/blob/{branch}/nbs/a.ipynb"
     with_badge = with_links(title, "a.ipynb", published=True)
     assert with_badge.startswith(title) and with_badge.endswith(f"]({target})")
-    assert with_links(with_badge.replace(repo, "x/y"), "a.ipynb", published=True) == with_badge, "one badge, its address renewed"
+    assert with_links(with_badge.replace(repo, "x/y"), "a.ipynb", published=True) == with_badge, (
+        "one badge, its address renewed"
+    )
     assert with_links("## A section", "a.ipynb", published=True) == "## A section"
-    assert with_links(f"[x]({COLAB}/a/b/blob/c/nbs/d.ipynb)", "a.ipynb", published=True) == f"[x]({COLAB}/{repo}/blob/{branch}/nbs/d.ipynb)"
+    assert (
+        with_links(f"[x]({COLAB}/a/b/blob/c/nbs/d.ipynb)", "a.ipynb", published=True)
+        == f"[x]({COLAB}/{repo}/blob/{branch}/nbs/d.ipynb)"
+    )
     assert with_links("`pip install git+https://a.b/c`", "a.ipynb", published=True) == f"`pip install git+{url}`"
 
 
@@ -113,7 +120,10 @@ def test_nothing_of_one_machine():
     "No path of a machine and no package registry, in sources or in stored outputs."
     folders = ["work", "root", "tmp", "opt", str(Path.home()).strip("/"), str(ROOT.parent).strip("/")]
     places = "|".join(rf"(?<![\w.~])/{re.escape(f)}/" for f in folders if f)
-    hosts = "|".join(re.escape(h) for h in ("pypi" + ".org", "python" + "hosted", "extra-" + "index-url", "find-" + "links"))
+    hosts = "|".join(
+        re.escape(h)
+        for h in ("pypi" + ".org", "python" + "hosted", "extra-" + "index-url", "find-" + "links")
+    )
     pattern = re.compile(f"{places}|{hosts}")
     for path in tracked():
         hit = pattern.search(text_of(path) or "")
@@ -130,7 +140,9 @@ def test_the_readme_is_short_and_complete():
 def test_every_picture_says_which_command_made_it():
     text = (ROOT / "images/README.md").read_text(encoding="utf-8")
     for path in ROOT.glob("images/*"):
-        assert path.name == "README.md" or f"`{path.name}`" in text, f"images/README.md does not say how {path.name} was made"
+        assert path.name == "README.md" or f"`{path.name}`" in text, (
+            f"images/README.md does not say how {path.name} was made"
+        )
 
 
 def test_version_has_its_entry():

@@ -3,9 +3,10 @@ import copy
 
 import pytest
 import torch
-from dcgan.audit import audit, judge, strides_not_pooling, trace, watch
 from torch import nn
 from torch.nn import functional as F
+
+from dcgan.audit import audit, judge, strides_not_pooling, trace, watch
 
 torch.manual_seed(0)  # networks in lists of parameters are built while this file is read
 
@@ -36,8 +37,17 @@ def g(*replace, z=16, c=1, f=8, act=nn.ReLU, norm=nn.BatchNorm2d, end=nn.Tanh):
 
 def d(c=1, f=8, act=lambda: nn.LeakyReLU(0.2), norm=nn.BatchNorm2d, end=nn.Identity):
     "A discriminator of 16×16 images that keeps every rule."
-    return started(nn.Sequential(nn.Conv2d(c, f, 4, 2, 1), act(), nn.Conv2d(f, 2 * f, 4, 2, 1, bias=False), norm(2 * f), act(),
-                                 nn.Conv2d(2 * f, 1, 4, bias=False), end()))
+    return started(
+        nn.Sequential(
+            nn.Conv2d(c, f, 4, 2, 1),
+            act(),
+            nn.Conv2d(f, 2 * f, 4, 2, 1, bias=False),
+            norm(2 * f),
+            act(),
+            nn.Conv2d(2 * f, 1, 4, bias=False),
+            end(),
+        )
+    )
 
 
 SHAPES = {"G": (16,), "D": (1, 16, 16)}
@@ -68,10 +78,32 @@ def paper(c=1, f=8):
 
 def mnist28():
     "Reference 1, corrected."
-    D = nn.Sequential(nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Conv2d(16, 32, 5, 2), nn.BatchNorm2d(32),
-                      nn.LeakyReLU(0.2), nn.Conv2d(32, 64, 5, 2), nn.BatchNorm2d(64), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(64, 1))
-    G = nn.Sequential(nn.ConvTranspose2d(64, 256, 3, 2), nn.BatchNorm2d(256), nn.ReLU(), nn.ConvTranspose2d(256, 128, 4), nn.BatchNorm2d(128),
-                      nn.ReLU(), nn.ConvTranspose2d(128, 64, 3, 2), nn.BatchNorm2d(64), nn.ReLU(), nn.ConvTranspose2d(64, 1, 4, 2), nn.Tanh())
+    D = nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2),
+        nn.BatchNorm2d(16),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 32, 5, 2),
+        nn.BatchNorm2d(32),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, 5, 2),
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(64, 1),
+    )
+    G = nn.Sequential(
+        nn.ConvTranspose2d(64, 256, 3, 2),
+        nn.BatchNorm2d(256),
+        nn.ReLU(),
+        nn.ConvTranspose2d(256, 128, 4),
+        nn.BatchNorm2d(128),
+        nn.ReLU(),
+        nn.ConvTranspose2d(128, 64, 3, 2),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 1, 4, 2),
+        nn.Tanh(),
+    )
     assert sum(p.numel() for p in D.parameters()) == 64_545 and sum(p.numel() for p in G.parameters()) == 747_841
     return started(G), started(D)
 
@@ -82,9 +114,18 @@ def svhn32():
                       nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
                       nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
                       nn.ConvTranspose2d(32, 3, 4, 2, 1, bias=False), nn.Tanh())
-    D = nn.Sequential(nn.Conv2d(3, 32, 4, 2, 1, bias=False), nn.LeakyReLU(0.2), nn.Conv2d(32, 64, 4, 2, 1, bias=False), nn.BatchNorm2d(64),
-                      nn.LeakyReLU(0.2), nn.Conv2d(64, 128, 4, 2, 1, bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.2), nn.Flatten(),
-                      nn.Linear(2048, 1))
+    D = nn.Sequential(
+        nn.Conv2d(3, 32, 4, 2, 1, bias=False),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(128),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(2048, 1),
+    )
     assert sum(p.numel() for p in G.parameters()) == 372_672 and sum(p.numel() for p in D.parameters()) == 167_809
     return started(G), started(D)
 
@@ -141,7 +182,9 @@ def test_one_fault_is_the_only_one_named(net, fault):
     assert broken(net, shape) == fault
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.FractionalMaxPool2d(2, 8), nn.AdaptiveMaxPool2d(8)])
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.FractionalMaxPool2d(2, 8), nn.AdaptiveMaxPool2d(8)]
+)
 def test_pooling_is_named(pool):
     net = started(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.LeakyReLU(0.2), pool, nn.Conv2d(8, 1, 8)))
     assert broken(net, (1, 16, 16)) == {"strides not pooling": "2"}
@@ -149,16 +192,45 @@ def test_pooling_is_named(pool):
 
 @pytest.mark.parametrize("up", [nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d(scale_factor=2)])
 def test_upsampling_is_named(up):
-    net = started(nn.Sequential(nn.ConvTranspose2d(16, 8, 8), nn.BatchNorm2d(8), nn.ReLU(), up, nn.Conv2d(8, 1, 3, padding=1), nn.Tanh()))
+    net = started(
+        nn.Sequential(
+            nn.ConvTranspose2d(16, 8, 8),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            up,
+            nn.Conv2d(8, 1, 3, padding=1),
+            nn.Tanh(),
+        )
+    )
     assert broken(net, (16, 1, 1)) == {"strides not pooling": "3"}
 
 
 def test_hidden_linear_layers_are_named_in_both():
-    D = started(nn.Sequential(nn.Conv2d(1, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(512, 20), nn.BatchNorm1d(20),
-                              nn.LeakyReLU(0.2), nn.Linear(20, 1)))
+    D = started(
+        nn.Sequential(
+            nn.Conv2d(1, 8, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(512, 20),
+            nn.BatchNorm1d(20),
+            nn.LeakyReLU(0.2),
+            nn.Linear(20, 1),
+        )
+    )
     assert broken(D, (1, 16, 16)) == {"no hidden linear": "3"}
-    G = started(nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 128), nn.BatchNorm1d(128), nn.ReLU(),
-                              nn.Unflatten(1, (8, 4, 4)), nn.ConvTranspose2d(8, 1, 4, 4), nn.Tanh()))
+    G = started(
+        nn.Sequential(
+            nn.Linear(16, 32),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+            nn.Linear(32, 128),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
+            nn.Unflatten(1, (8, 4, 4)),
+            nn.ConvTranspose2d(8, 1, 4, 4),
+            nn.Tanh(),
+        )
+    )
     assert broken(G, (16,)) == {"no hidden linear": "3"}
 
 
@@ -166,7 +238,12 @@ def test_a_linear_layer_over_pixels_is_a_convolution():
     class PerPixel(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.mix, self.bn, self.last = nn.Conv2d(1, 8, 4, 2, 1), nn.Linear(8, 16), nn.BatchNorm2d(16), nn.Conv2d(16, 1, 8)
+            self.conv, self.mix, self.bn, self.last = (
+                nn.Conv2d(1, 8, 4, 2, 1),
+                nn.Linear(8, 16),
+                nn.BatchNorm2d(16),
+                nn.Conv2d(16, 1, 8),
+            )
 
         def forward(self, x):
             h = self.mix(F.leaky_relu(self.conv(x), 0.2).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -181,7 +258,11 @@ class Functional(nn.Module):
     def __init__(self, fault=""):
         super().__init__()
         self.fault = fault
-        self.conv1, self.conv2, self.conv3 = nn.Conv2d(1, 8, 4, 2, 1), nn.Conv2d(8, 16, 4, 2, 1), nn.Conv2d(16, 1, 2 if "pool" in fault else 4)
+        self.conv1, self.conv2, self.conv3 = (
+            nn.Conv2d(1, 8, 4, 2, 1),
+            nn.Conv2d(8, 16, 4, 2, 1),
+            nn.Conv2d(16, 1, 2 if "pool" in fault else 4),
+        )
         self.scale = nn.Parameter(torch.ones(16))
 
     def forward(self, x):
@@ -196,10 +277,16 @@ class Functional(nn.Module):
         return torch.sigmoid(logits) if self.fault == "sigmoid" else logits
 
 
-@pytest.mark.parametrize("fault, found", [
-    ("", {}), ("relu", {"activation inside": "relu after conv2"}), ("elu", {"activation inside": "elu after conv2"}),
-    ("pool", {"strides not pooling": "max_pool2d_with_indices after conv2"}), ("pool by mean", {"strides not pooling": "mean after conv2"}),
-])
+@pytest.mark.parametrize(
+    "fault, found",
+    [
+        ("", {}),
+        ("relu", {"activation inside": "relu after conv2"}),
+        ("elu", {"activation inside": "elu after conv2"}),
+        ("pool", {"strides not pooling": "max_pool2d_with_indices after conv2"}),
+        ("pool by mean", {"strides not pooling": "mean after conv2"}),
+    ],
+)
 def test_functional_faults_are_named_after_their_layer(fault, found):
     assert broken(started(Functional(fault)), (1, 16, 16)) == found
 
@@ -238,25 +325,34 @@ def test_a_deep_g_whose_first_images_are_all_but_grey_still_ends_in_tanh():
     "Without BatchNorm, weights of 0.02 let each layer's numbers fade."
     layers = [nn.Sequential(nn.ConvTranspose2d(8, 8, 3, 1, 1), nn.ReLU()) for _ in range(8)]
     net = nn.Sequential(nn.ConvTranspose2d(16, 8, 4), nn.ReLU(), *layers, nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh())
-    for p in net.parameters(): nn.init.normal_(p, 0, .02) if p.ndim > 1 else nn.init.zeros_(p)
+    for p in net.parameters():
+        nn.init.normal_(p, 0, .02) if p.ndim > 1 else nn.init.zeros_(p)
     assert net(torch.randn(8, 16, 1, 1)).abs().max() < 1e-6
     assert set(broken(net, (16, 1, 1))) == {"batchnorm but at the edges"}
 
 
 def test_nested_blocks_are_named_by_their_path():
-    def block(i, o, norm): return nn.ModuleDict({"conv": nn.Conv2d(i, o, 4, 2, 1), "norm": nn.BatchNorm2d(o) if norm else nn.Identity()})
+    def block(i, o, norm):
+        return nn.ModuleDict(
+            {"conv": nn.Conv2d(i, o, 4, 2, 1), "norm": nn.BatchNorm2d(o) if norm else nn.Identity()}
+        )
 
     class Nested(nn.Module):
         def __init__(self, norms):
             super().__init__()
-            self.blocks, self.head = nn.ModuleList(block(i, o, n) for (i, o), n in zip([(1, 4), (4, 8), (8, 16)], norms)), nn.Conv2d(16, 1, 2)
+            self.blocks, self.head = (
+                nn.ModuleList(block(i, o, n) for (i, o), n in zip([(1, 4), (4, 8), (8, 16)], norms)),
+                nn.Conv2d(16, 1, 2),
+            )
 
         def forward(self, x):
             for b in self.blocks:
                 x = F.leaky_relu(b["norm"](b["conv"](x)), 0.2)
             return self.head(x)
     assert broken(started(Nested([0, 1, 1])), (1, 16, 16)) == {}
-    assert broken(started(Nested([1, 1, 0])), (1, 16, 16)) == {"batchnorm but at the edges": "blocks.0.norm, blocks.2.conv"}
+    assert broken(started(Nested([1, 1, 0])), (1, 16, 16)) == {
+        "batchnorm but at the edges": "blocks.0.norm, blocks.2.conv"
+    }
 
 
 class Standardise(nn.Module):
@@ -294,7 +390,15 @@ class MyNorm(nn.BatchNorm2d):
     pass
 
 
-@pytest.mark.parametrize("norm", [Standardise, MyNorm, lambda c: nn.BatchNorm2d(c, affine=False), lambda c: nn.BatchNorm2d(c, track_running_stats=False)])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        Standardise,
+        MyNorm,
+        lambda c: nn.BatchNorm2d(c, affine=False),
+        lambda c: nn.BatchNorm2d(c, track_running_stats=False),
+    ],
+)
 def test_batchnorm_under_another_name(norm):
     assert broken(g(norm=norm), (16, 1, 1)) == {} and broken(d(norm=norm), (1, 16, 16)) == {}
     assert not untold(g(norm=norm), (16, 1, 1))
@@ -311,7 +415,11 @@ def test_other_norms_are_not_told(norm):
 def test_instance_norm_by_hand_is_no_pooling_and_no_batchnorm():
     class Instance(nn.Module):
         def __init__(self, channels): super().__init__()
-        def forward(self, x): return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True, unbiased=False) + 1e-8).sqrt()
+
+        def forward(self, x):
+            return (x - x.mean((2, 3), keepdim=True)) / (
+                x.var((2, 3), keepdim=True, unbiased=False) + 1e-8
+            ).sqrt()
     finding, = audit(d(norm=Instance), (1, 16, 16)).broken
     assert finding.where == "D 2" and "InstanceNorm" in finding.why
 
@@ -322,15 +430,22 @@ class LeakyByHand(nn.Module):
 
 
 def test_an_activation_by_hand_is_not_told():
-    assert broken(d(act=LeakyByHand), (1, 16, 16)) == {} and untold(d(act=LeakyByHand), (1, 16, 16)) == {"activation inside": "1, 4"}
+    assert broken(d(act=LeakyByHand), (1, 16, 16)) == {} and untold(d(act=LeakyByHand), (1, 16, 16)) == {
+        "activation inside": "1, 4"
+    }
 
 
 def test_control_flow_custom_layers_and_raw_parameters():
     class Raw(nn.Module):
         def __init__(self):
             super().__init__()
-            self.w = nn.ParameterList([nn.Parameter(0.02 * torch.randn(8, 1, 4, 4)), nn.Parameter(0.02 * torch.randn(16, 8, 4, 4)),
-                                       nn.Parameter(0.02 * torch.randn(1, 16, 4, 4))])
+            self.w = nn.ParameterList(
+                [
+                    nn.Parameter(0.02 * torch.randn(8, 1, 4, 4)),
+                    nn.Parameter(0.02 * torch.randn(16, 8, 4, 4)),
+                    nn.Parameter(0.02 * torch.randn(1, 16, 4, 4)),
+                ]
+            )
 
         def forward(self, x):
             for i, w in enumerate(self.w):
@@ -339,14 +454,23 @@ def test_control_flow_custom_layers_and_raw_parameters():
                 if x.abs().max() > 0 and not last:  # control flow on values
                     x = F.relu(x) if i == 1 else F.leaky_relu(x, 0.2)
             return x
-    assert broken(Raw(), (1, 16, 16)) == {"batchnorm but at the edges": "conv number 2", "activation inside": "relu after conv number 2"}
+
+    assert broken(Raw(), (1, 16, 16)) == {
+        "batchnorm but at the edges": "conv number 2",
+        "activation inside": "relu after conv number 2",
+    }
 
 
 def test_a_shortcut_around_a_layer():
     class Residual(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b, self.bn, self.c = nn.Conv2d(1, 8, 4, 2, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 1, 8)
+            self.a, self.b, self.bn, self.c = (
+                nn.Conv2d(1, 8, 4, 2, 1),
+                nn.Conv2d(8, 8, 3, 1, 1),
+                nn.BatchNorm2d(8),
+                nn.Conv2d(8, 1, 8),
+            )
 
         def forward(self, x):
             h = F.leaky_relu(self.a(x), 0.2)
@@ -364,7 +488,15 @@ def test_a_size_that_changes_unseen_is_not_told():
 
 
 def test_global_average_pooling_is_named():
-    net = started(nn.Sequential(nn.Conv2d(1, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)))
+    net = started(
+        nn.Sequential(
+            nn.Conv2d(1, 8, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 1),
+        )
+    )
     assert broken(net, (1, 16, 16)) == {"strides not pooling": "2"}
 
 
@@ -378,7 +510,10 @@ def test_few_weights_trained_weights_and_no_values():
     net(torch.randn(4, 1, 16, 16))  # in training mode BatchNorm's running mean moves
     assert set(untold(net, (1, 16, 16))) == {"initial weights"}
     report = audit((g().to("meta"), d().to("meta")), SIXTEEN)
-    assert report.ok and {f.rule for f in report.findings if f.verdict == "not told"} == {"tanh last and output range", "initial weights"}
+    assert report.ok and {f.rule for f in report.findings if f.verdict == "not told"} == {
+        "tanh last and output range",
+        "initial weights",
+    }
 
 
 def test_a_net_without_layers_is_not_told():
@@ -437,7 +572,12 @@ def test_a_network_that_raises_is_left_as_it_was():
     net = Fails().eval()
     with pytest.raises(RuntimeError, match="no 4"):
         watch(net, torch.ones(2, 1, 4, 4))
-    assert not net.training and not net.bn.running_mean.any() and not net.bn._forward_hooks and not net.bn._forward_pre_hooks
+    assert (
+        not net.training
+        and not net.bn.running_mean.any()
+        and not net.bn._forward_hooks
+        and not net.bn._forward_pre_hooks
+    )
 
 
 def test_parametrised_weights():
@@ -458,12 +598,26 @@ def test_no_network(what):
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("net, more", [
-    (g(), {"input_shape": (17, 1, 1)}), (d(), {"input_shape": (1, 17)}), (d(), {"input_shape": (1, 32, 32)}), (g(), {"input_shape": 16}),
-    (g(), {"input_shape": (0,)}), (g(), {"input_shape": ()}), (g(), {"role": "X"}), (d(), {"role": "G"}), ((g(), d()), {"role": "G"}),
-    ((g(), d()), {"input_shape": (16,)}), ((d(), g()), {}), ((d(), g()), {"input_shape": SIXTEEN[::-1]}), (nn.LSTM(4, 4), {}), (nn.Flatten(), {}),
-    (nn.LSTM(4, 4), {"input_shape": (4,)}),
-])
+@pytest.mark.parametrize(
+    "net, more",
+    [
+        (g(), {"input_shape": (17, 1, 1)}),
+        (d(), {"input_shape": (1, 17)}),
+        (d(), {"input_shape": (1, 32, 32)}),
+        (g(), {"input_shape": 16}),
+        (g(), {"input_shape": (0,)}),
+        (g(), {"input_shape": ()}),
+        (g(), {"role": "X"}),
+        (d(), {"role": "G"}),
+        ((g(), d()), {"role": "G"}),
+        ((g(), d()), {"input_shape": (16,)}),
+        ((d(), g()), {}),
+        ((d(), g()), {"input_shape": SIXTEEN[::-1]}),
+        (nn.LSTM(4, 4), {}),
+        (nn.Flatten(), {}),
+        (nn.LSTM(4, 4), {"input_shape": (4,)}),
+    ],
+)
 def test_an_input_that_does_not_fit(net, more):
     with pytest.raises(ValueError) as e:
         audit(net, **more)

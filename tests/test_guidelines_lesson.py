@@ -4,8 +4,9 @@ import re
 
 import pytest
 import torch
-from notebooks import ROOT, cells, tags
 from torch import nn
+
+from notebooks import ROOT, cells, tags
 
 LESSON = ROOT / "nbs/05_guidelines.ipynb"
 
@@ -21,7 +22,11 @@ def check(name):
 def relus(net, x, count):
     "The sum of `count` over what the ReLUs of `net` give for `x`; no hook is left."
     found = []
-    hooks = [m.register_forward_hook(lambda m, i, y: found.append(count(y))) for m in net.modules() if isinstance(m, nn.ReLU)]
+    hooks = [
+        m.register_forward_hook(lambda m, i, y: found.append(count(y)))
+        for m in net.modules()
+        if isinstance(m, nn.ReLU)
+    ]
     net(x)
     for hook in hooks:
         hook.remove()

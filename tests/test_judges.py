@@ -4,14 +4,28 @@ import os
 
 import pytest
 import torch
-from dcgan.datasets.files import Bank
+
 from dcgan.data import to_x
-from dcgan.evaluation.judge import (QUESTIONS, Judge, accuracy, digit_judge, face_labels, judge_for, judge_layers, labels_of, moved,
-                          train_judge)
+from dcgan.datasets.drawn import FACTORS, face_factors, faces
+from dcgan.datasets.files import Bank
+from dcgan.datasets.sources import load
+from dcgan.evaluation.judge import (
+    QUESTIONS,
+    Judge,
+    accuracy,
+    digit_judge,
+    face_labels,
+    judge_for,
+    judge_layers,
+    labels_of,
+    moved,
+    train_judge,
+)
+from dcgan.evaluation.metrics import judge_report
 from dcgan.networks import ASSETS, generator_for, shipped
 from dcgan.shapes import shape_table
-from dcgan.datasets.sources import load
-from dcgan.datasets.drawn import FACTORS, face_factors, faces
+
+from notebooks import ROOT
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,7 +71,9 @@ def test_an_image_is_judged_alone(n, test_digits):
         assert judge.features(x[:n]).shape == (n, 64) and judge(x[:n]).shape == (n, 10)
 
 
-@pytest.mark.parametrize("shape, words", [((1, 64, 64), ["64×64 with 1 channel,"]), ((3, 28, 28), ["28×28 with 3 channels,"])])
+@pytest.mark.parametrize(
+    "shape, words", [((1, 64, 64), ["64×64 with 1 channel,"]), ((3, 28, 28), ["28×28 with 3 channels,"])]
+)
 def test_other_images_are_refused(shape, words):
     with pytest.raises(ValueError) as e:
         digit_judge()(torch.zeros(2, *shape))
@@ -80,7 +96,10 @@ def test_moved_is_small_seeded_and_never_a_mirror():
 
 def test_training_learns_and_repeats():
     bank, before = some_bank(), torch.get_rng_state()
-    a, b, c = (train_judge(bank.images, bank.labels, epochs=6, augment=0., seed=seed, width=4, features=8, batch=20) for seed in (0, 0, 1))
+    a, b, c = (
+        train_judge(bank.images, bank.labels, epochs=6, augment=0.0, seed=seed, width=4, features=8, batch=20)
+        for seed in (0, 0, 1)
+    )
     x = to_x(bank.images)
     assert torch.equal(before, torch.get_rng_state()), "the global generator is left as it was"
     assert torch.equal(a(x), b(x)) and not torch.equal(a(x), c(x)) and not a.training
@@ -98,7 +117,10 @@ def test_several_questions_are_answered_each():
     bank = some_bank()
     labels = torch.stack([bank.labels, bank.labels % 2], 1)
     judge = train_judge(bank.images, labels, epochs=12, augment=0., width=4, features=8, batch=20)
-    assert judge.classes == (4, 2) and [a.shape for a in judge.answers(judge(to_x(bank.images)))] == [(200, 4), (200, 2)]
+    assert judge.classes == (4, 2) and [a.shape for a in judge.answers(judge(to_x(bank.images)))] == [
+        (200, 4),
+        (200, 2),
+    ]
     assert all(right > .9 for right in accuracy(judge, bank.images, labels))
 
 
@@ -171,16 +193,38 @@ def test_a_damaged_judge_is_made_anew(tmp_path, capsys, damage):
     bank, x = some_bank(), to_x(some_bank().images)
     first = judge_for(bank, tmp_path, epochs=1)
     folder, = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
-    if damage == "cut": (folder / "model.safetensors").write_bytes(b"\0" * 20)
-    if damage == "gone": (folder / "model.safetensors").unlink()
-    if damage == "config": (folder / "config.json").write_text("{")
+    if damage == "cut":
+        (folder / "model.safetensors").write_bytes(b"\0" * 20)
+    if damage == "gone":
+        (folder / "model.safetensors").unlink()
+    if damage == "config":
+        (folder / "config.json").write_text("{")
     capsys.readouterr()
     again = judge_for(bank, tmp_path, epochs=1)
     assert "trained once" in capsys.readouterr().out and torch.equal(first(x), again(x))
 
 
 def test_an_interrupted_training_leaves_nothing(tmp_path, monkeypatch):
-    def stop(*a, **k): raise KeyboardInterrupt
+    def stop(*a, **k):
+        raise KeyboardInterrupt
     monkeypatch.setattr(Judge, "save_pretrained", stop)
-    with pytest.raises(KeyboardInterrupt): judge_for(some_bank(), tmp_path, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        judge_for(some_bank(), tmp_path, epochs=1)
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+
+
+def test_remake_writes_judge_and_report(tmp_path, monkeypatch):
+    "With little training, on a tenth of the judge: the same function as `make judge`."
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import judge as bench
+    small = bench.train_judge
+    monkeypatch.setattr(
+        bench, "train_judge", lambda images, labels, epochs: small(images[::2], labels[::2], epochs, width=4)
+    )
+    report = bench.remake(tmp_path / "new", epochs=1)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["config.json", "model.safetensors", "report.json"]
+    assert set(json.loads((tmp_path / "new/report.json").read_text())) == set(judge_report()) == set(report)
+    assert (
+        Judge.from_pretrained(tmp_path / "new").table.params
+        == Judge(judge_layers((1, 28, 28), 4), (1, 28, 28), [10]).table.params
+    )

@@ -8,11 +8,36 @@ import sys
 from graphlib import TopologicalSorter
 
 import pytest
-from notebooks import HOOD, LESSONS, MODULES, NOTEBOOKS, ROOT, code_cells, module_name, python, tags, written_by
 from pyflakes import api, reporter
 
-HEAVY = ["pandas", "sklearn", "scipy", "mlxtend", "torchmetrics", "torchvision", "torch._dynamo", "accelerate", "IPython"]
-SPINE = ["values", "losses", "plots", "shapes", "networks", "data", "steps", "training", "recipes", "checkpoints", "doctor", "latent", "features"]
+from notebooks import HOOD, LESSONS, MODULES, NOTEBOOKS, ROOT, code_cells, module_name, python, tags, written_by
+
+HEAVY = [
+    "pandas",
+    "sklearn",
+    "scipy",
+    "mlxtend",
+    "torchmetrics",
+    "torchvision",
+    "torch._dynamo",
+    "accelerate",
+    "IPython",
+]
+SPINE = [
+    "values",
+    "losses",
+    "plots",
+    "shapes",
+    "networks",
+    "data",
+    "steps",
+    "training",
+    "recipes",
+    "checkpoints",
+    "doctor",
+    "latent",
+    "features",
+]
 ROOMS = ["datasets", "evaluation", "engine"]  # side rooms; beside them, under the hood too: audit, cli
 RESULTS = 12  # from this lesson on, the main path may read data sets and metrics
 
@@ -77,7 +102,10 @@ def test_cells_import_from_earlier_lessons(path):
 
 def graph():
     "Module → the modules of the package that it imports, __init__ files left out."
-    return {module_name(p): {m for m, _ in imports(p.read_text(encoding="utf-8"), module_name(p))} - {""} for p in MODULES}
+    return {
+        module_name(p): {m for m, _ in imports(p.read_text(encoding="utf-8"), module_name(p))} - {""}
+        for p in MODULES
+    }
 
 
 def test_no_imports_go_in_a_circle():
@@ -103,7 +131,9 @@ def test_the_spine_imports_no_side_room():
 
 def test_every_module_has_its_room():
     for module in graph():
-        assert module in (*SPINE, "audit", "cli", "__main__") or module.split(".")[0] in ROOMS, f"dcgan.{module} has no place in the house"
+        assert module in (*SPINE, "audit", "cli", "__main__") or module.split(".")[0] in ROOMS, (
+            f"dcgan.{module} has no place in the house"
+        )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -113,12 +143,26 @@ def test_modules_import_by_name(path):
 
 
 def test_the_rules_are_seen_broken():
-    for source in ("import dcgan", "import dcgan.cli", "from dcgan import plots", "from dcgan.nothing import x", "from torch import *"):
+    for source in (
+        "import dcgan",
+        "import dcgan.cli",
+        "from dcgan import plots",
+        "from dcgan.nothing import x",
+        "from torch import *",
+    ):
         assert list(faults(source, lambda module: True)), f"not noticed: {source}"
     first = next(p for p in LESSONS if HOOD not in p.parts and p.name > "02")
-    for source in ("from dcgan.cli import main", "def f():\n    from dcgan.training import Trainer", "from dcgan.datasets.sources import load"):
+    for source in (
+        "from dcgan.cli import main",
+        "def f():\n    from dcgan.training import Trainer",
+        "from dcgan.datasets.sources import load",
+    ):
         assert list(faults(source, allowed_in(first))), f"not noticed: {source}"
-    assert not list(faults("from dcgan.losses import d_loss\nfrom dcgan import __version__\nimport torch", allowed_in(first)))
+    assert not list(
+        faults(
+            "from dcgan.losses import d_loss\nfrom dcgan import __version__\nimport torch", allowed_in(first)
+        )
+    )
 
 
 def test_every_module_has_its_notebook():
@@ -165,8 +209,14 @@ def loaded(module, names):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("module, more", [("dcgan.networks", ["matplotlib", "PIL", "tyro", "psutil"]), ("dcgan.training", ["tyro"]),
-                                          ("dcgan.cli", [])])
+@pytest.mark.parametrize(
+    "module, more",
+    [
+        ("dcgan.networks", ["matplotlib", "PIL", "tyro", "psutil"]),
+        ("dcgan.training", ["tyro"]),
+        ("dcgan.cli", []),
+    ],
+)
 def test_imports_are_light(module, more):
     "By what they load; how long that takes is printed by bench/overheads.py."
     assert not loaded(module, HEAVY + more)

@@ -43,7 +43,10 @@ def test_gradients():
     slope = lambda loss: torch.autograd.grad(loss, t)[0] * len(t)
     assert torch.allclose(slope(g_loss(t)), -torch.sigmoid(-t), atol=1e-12)
     assert torch.allclose(slope(g_loss_saturating(t)), -torch.sigmoid(t), atol=1e-12)
-    assert torch.autograd.gradcheck(lambda a, b: d_loss(a, b, 0.9, 0.1), (logits(3, dtype=torch.float64), logits(2, 1, dtype=torch.float64)))
+    assert torch.autograd.gradcheck(
+        lambda a, b: d_loss(a, b, 0.9, 0.1),
+        (logits(3, dtype=torch.float64), logits(2, 1, dtype=torch.float64)),
+    )
 
 
 def test_equilibrium_and_value():
@@ -80,7 +83,9 @@ def test_under_autocast():
         assert torch.allclose(d_loss(t, t), binary_cross_entropy_with_logits(t, torch.ones(5)) + softplus(t).mean())
 
 
-@pytest.mark.parametrize("wrong", (torch.zeros(5, 1), torch.zeros(()), torch.zeros(0), torch.zeros(5, dtype=torch.long)))
+@pytest.mark.parametrize(
+    "wrong", (torch.zeros(5, 1), torch.zeros(()), torch.zeros(0), torch.zeros(5, dtype=torch.long))
+)
 def test_wrong_logits_are_refused(wrong):
     good = torch.zeros(5)
     for name, call in (("real", lambda: d_loss(wrong, good)), ("fake", lambda: d_loss(good, wrong)),
@@ -91,7 +96,10 @@ def test_wrong_logits_are_refused(wrong):
 
 @pytest.mark.parametrize("label", (0.5, 0., 1.01, -1., math.nan))
 def test_wrong_real_labels_are_refused(label):
-    for call in (lambda: d_loss(torch.zeros(2), torch.zeros(2), real_label=label), lambda: g_loss(torch.zeros(2), label)):
+    for call in (
+        lambda: d_loss(torch.zeros(2), torch.zeros(2), real_label=label),
+        lambda: g_loss(torch.zeros(2), label),
+    ):
         with pytest.raises(ValueError, match=r"real_label must be in \(0.5, 1\]"):
             call()
 

@@ -1,17 +1,32 @@
 "Metrics against known values, what bad input gets, and that measuring changes nothing else."
-import json
 import math
 import sys
 
 import pytest
 import torch
+
 from dcgan.data import to_x
-from dcgan.evaluation.judge import Judge, judge_layers
-from dcgan.evaluation.metrics import (Look, bootstrap, copies, coverage, digit_fid, digit_judge, diversity, enough, fitted, frechet, inception_fid,
-                           judge_report, kernel_distance, look, nearest, precision_recall, remake)
+from dcgan.datasets.sources import load
+from dcgan.evaluation.metrics import (
+    Look,
+    bootstrap,
+    copies,
+    coverage,
+    digit_fid,
+    digit_judge,
+    diversity,
+    enough,
+    fitted,
+    frechet,
+    inception_fid,
+    judge_report,
+    kernel_distance,
+    look,
+    nearest,
+    precision_recall,
+)
 from dcgan.networks import Generator, generator_for
 from dcgan.recipes import RECIPES
-from dcgan.datasets.sources import load
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +60,10 @@ def test_frechet_against_its_formula():
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_too_few_for_a_covariance(n):
     for pair in (cloud(n), cloud(50)), (cloud(50), cloud(n)):
-        with pytest.raises(ValueError, match=f"^{n} samples are too few for the covariance of 4 features; at least 5 are needed"):
+        with pytest.raises(
+            ValueError,
+            match=f"^{n} samples are too few for the covariance of 4 features; at least 5 are needed",
+        ):
             frechet(*pair)
     assert enough(cloud(5)).dtype == torch.float64
 
@@ -93,7 +111,8 @@ def test_coverage_by_hand():
 
 
 def test_diversity_by_hand():
-    def seen(values, classes): return Look(torch.tensor(values)[:, None], torch.eye(3)[classes])
+    def seen(values, classes):
+        return Look(torch.tensor(values)[:, None], torch.eye(3)[classes])
     real = seen([0., 2., 0., 4., 7., 9.], [0, 0, 1, 1, 2, 2])
     fake = seen([5., 6., 3., 3., 1.], [0, 0, 1, 1, 2])
     ratio = diversity(fake, real)
@@ -123,19 +142,31 @@ def test_copies_are_found_and_others_are_not():
 def test_bootstrap_spreads_like_new_samples():
     "Its deviation is that of samples really drawn anew, within a factor; the same seed gives the same again."
     a, b = cloud(400), cloud(400, at=.5, seed=1)
-    def shift_of_mean(a, b): return (a.mean(0) - b.mean(0)).square().sum().item()
-    anew = torch.tensor([shift_of_mean(cloud(400, seed=s), cloud(400, at=.5, seed=s + 100)) for s in range(2, 42)]).std()
+    def shift_of_mean(a, b):
+        return (a.mean(0) - b.mean(0)).square().sum().item()
+
+    anew = torch.tensor(
+        [shift_of_mean(cloud(400, seed=s), cloud(400, at=0.5, seed=s + 100)) for s in range(2, 42)]
+    ).std()
     values = bootstrap(shift_of_mean, a, b, times=40)
     assert values.shape == (40,) and .6 < values.std() / anew < 1.7
-    assert torch.equal(values, bootstrap(shift_of_mean, a, b, times=40)) and not torch.equal(values, bootstrap(shift_of_mean, a, b, times=40, seed=1))
+    assert torch.equal(values, bootstrap(shift_of_mean, a, b, times=40)) and not torch.equal(
+        values, bootstrap(shift_of_mean, a, b, times=40, seed=1)
+    )
 
 
 def test_look_says_what_is_wrong():
     judge = digit_judge()
-    for x, words in ((torch.full((2, 1, 28, 28), 1.5), "must lie in \\[-1, 1\\], got 1.5"), (torch.full((2, 1, 28, 28), torch.nan), "nan"),
-                     (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "uint8"), (torch.zeros(2, 1, 64, 64), "64×64"),
-                     (torch.zeros(2, 3, 28, 28), "3 channels"), (torch.zeros(0, 1, 28, 28), "n >= 1")):
-        with pytest.raises(ValueError, match=words): look(judge, x)
+    for x, words in (
+        (torch.full((2, 1, 28, 28), 1.5), "must lie in \\[-1, 1\\], got 1.5"),
+        (torch.full((2, 1, 28, 28), torch.nan), "nan"),
+        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "uint8"),
+        (torch.zeros(2, 1, 64, 64), "64×64"),
+        (torch.zeros(2, 3, 28, 28), "3 channels"),
+        (torch.zeros(0, 1, 28, 28), "n >= 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            look(judge, x)
 
 
 @pytest.mark.parametrize("n", [1, 7, 251])
@@ -159,8 +190,11 @@ def test_fitted_resizes_and_recolours():
 
 class Canned(torch.nn.Module):
     "A generator that draws what it is given."
-    def __init__(self, x): super().__init__(); self.x = x
-    def sample(self, n, seed=0): return self.x[torch.randperm(len(self.x), generator=generator_for(seed, 9))[:n]]
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+    def sample(self, n, seed=0):
+        return self.x[torch.randperm(len(self.x), generator=generator_for(seed, 9))[:n]]
 
 
 def test_digit_fid_sees_what_is_known(looks):
@@ -177,11 +211,13 @@ def test_digit_fid_sees_what_is_known(looks):
 
 def test_digit_fid_resizes_only_when_asked():
     G = RECIPES["svhn32"].replace(filters=4, z_dim=4).networks()[0]
-    with pytest.raises(ValueError, match="32×32 with 3 channels"): digit_fid(G, n=100)
+    with pytest.raises(ValueError, match="32×32 with 3 channels"):
+        digit_fid(G, n=100)
     assert digit_fid(G, n=100, resize=True) > 10
     big = torch.nn.functional.interpolate(to_x(load("digits").images[::4]), size=64, mode="bilinear").repeat(1, 3, 1, 1)
     assert digit_fid(Canned(big), n=1000, resize=True) < 5
-    with pytest.raises(ValueError, match="64 samples are too few"): digit_fid(Canned(big), n=64, resize=True)
+    with pytest.raises(ValueError, match="64 samples are too few"):
+        digit_fid(Canned(big), n=64, resize=True)
 
 
 def test_digit_fid_leaves_generator_and_random_numbers_alone():
@@ -198,14 +234,3 @@ def test_inception_fid_is_one_sentence_where_it_can_not_be(monkeypatch, tmp_path
     with pytest.raises(FileNotFoundError, match="the package torch-fidelity and the file weights-inception") as e:
         inception_fid(torch.zeros(10, 1, 28, 28), torch.zeros(10, 1, 28, 28))
     assert "\n" not in str(e.value)
-
-
-def test_remake_writes_judge_and_report(tmp_path, monkeypatch):
-    "With little training, on a tenth of the judge: the same function as `make judge`."
-    import dcgan.evaluation.metrics as metrics
-    small = metrics.train_judge
-    monkeypatch.setattr(metrics, "train_judge", lambda images, labels, epochs: small(images[::2], labels[::2], epochs, width=4))
-    report = remake(tmp_path / "new", epochs=1)
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["config.json", "model.safetensors", "report.json"]
-    assert set(json.loads((tmp_path / "new/report.json").read_text())) == set(judge_report()) == set(report)
-    assert Judge.from_pretrained(tmp_path / "new").table.params == Judge(judge_layers((1, 28, 28), 4), (1, 28, 28), [10]).table.params

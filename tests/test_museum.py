@@ -90,7 +90,12 @@ def test_each_measurement_tells_broken_from_mended():
             exec(compile(source, title, "exec"), space)
         for source in measured:
             with pytest.raises(AssertionError):
-                exec(compile(re.sub(r"measure\((broken|mended)\)", lambda m: SWAPPED[m[0]], source), title, "exec"), space)
+                exec(
+                    compile(
+                        re.sub(r"measure\((broken|mended)\)", lambda m: SWAPPED[m[0]], source), title, "exec"
+                    ),
+                    space,
+                )
         plt.close("all")
 
 
@@ -101,7 +106,9 @@ def test_a_question_has_its_answer(title):
     assert "https://github.com/" in asked or "the threads of question" in asked, "the thread in which it was asked"
     sentences = len(re.findall(r"[.?!](?=\s)", answer))
     assert 2 <= sentences <= 8, f"{sentences} sentences"
-    assert re.search(r"\]\((under_the_hood/)?\d\d_\w+\.ipynb|museum\.ipynb#", answer), "a lesson, or an exhibit of the museum"
+    assert re.search(r"\]\((under_the_hood/)?\d\d_\w+\.ipynb|museum\.ipynb#", answer), (
+        "a lesson, or an exhibit of the museum"
+    )
 
 
 def test_many_answers_run():

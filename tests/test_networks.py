@@ -4,11 +4,22 @@ import json
 import numpy as np
 import pytest
 import torch
-from dcgan.networks import Discriminator, Generator, activation, blocks, find_model, generator_for, init_weights, latent, layer
-from dcgan.recipes import NETS, RECIPES, Recipe
-from dcgan.shapes import Row
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from dcgan.networks import (
+    Discriminator,
+    Generator,
+    activation,
+    blocks,
+    find_model,
+    generator_for,
+    init_weights,
+    latent,
+    layer,
+)
+from dcgan.recipes import NETS, RECIPES, Recipe
+from dcgan.shapes import Row
 
 COUNTS = [  # REFERENCES section 1: net, size, channels, filters, z_dim, bias, parameters of G and of D
     ("mnist28", 28, 1, 64, 64, True, 747_841, 64_545),
@@ -20,7 +31,9 @@ COUNTS = [  # REFERENCES section 1: net, size, channels, filters, z_dim, bias, p
     ("svhn32-code", 32, 3, 32, 100, False, 372_416, 167_809),
     ("svhn32-code", 32, 3, 128, 100, False, 3_455_744, 2_637_313),
 ]
-SIZES = [(net, 28) for net in ("mnist28", "digits")] + [(net, s) for net in ("dcgan-2015", "paper", "svhn32", "svhn32-code") for s in (8, 16, 32, 64, 128)]
+SIZES = [(net, 28) for net in ("mnist28", "digits")] + [
+    (net, s) for net in ("dcgan-2015", "paper", "svhn32", "svhn32-code") for s in (8, 16, 32, 64, 128)
+]
 
 
 def pair(net, size, channels=1, filters=4, z_dim=5, **fields):
@@ -52,7 +65,7 @@ def test_every_net_in_every_size(net, size, channels, bias):
             N.train(b > 1)  # on a 1×1 map BatchNorm can't train on one image
         x = G(torch.randn(b, 5))
         assert x.shape == (b, channels, size, size) and x.dtype == torch.float32
-        assert -1 <= x.min() and x.max() <= 1
+        assert x.min() >= -1 and x.max() <= 1
         assert D(x).shape == (b,) and D(x).isfinite().all()
 
 
@@ -73,7 +86,12 @@ def test_the_table_is_the_network():
 
 
 def test_slope_and_other_rows():
-    layers = [Row("conv", 4, 3, 2, 1, act="leaky_relu"), Row("pool", 0, 2, 2), Row("linear", 6, norm=True, act="sigmoid"), Row("linear", 1)]
+    layers = [
+        Row("conv", 4, 3, 2, 1, act="leaky_relu"),
+        Row("pool", 0, 2, 2),
+        Row("linear", 6, norm=True, act="sigmoid"),
+        Row("linear", 1),
+    ]
     D = Discriminator(layers, (1, 8, 8), slope=0.3)
     assert D.layers[0].act.negative_slope == 0.3
     assert isinstance(D.layers[1].pool, nn.MaxPool2d) and isinstance(D.layers[2].norm, nn.BatchNorm1d)
@@ -121,7 +139,11 @@ def test_initial_weights_are_decided_by_the_seed():
     first, again, other = (r.replace(seed=s).networks() for s in (3, 3, 4))
     for a, b, c in zip(first, again, other):
         assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-        assert all(not torch.equal(p, q) for (n, p), q in zip(a.named_parameters(), c.parameters()) if n.endswith("weight"))
+        assert all(
+            not torch.equal(p, q)
+            for (n, p), q in zip(a.named_parameters(), c.parameters())
+            if n.endswith("weight")
+        )
     G, D = first
     same = min(len(G.layers[0].conv.weight.flatten()), len(D.layers[1].conv.weight.flatten()))
     assert not torch.equal(G.layers[0].conv.weight.flatten()[:same], D.layers[1].conv.weight.flatten()[:same])
@@ -156,7 +178,7 @@ def test_sample_uses_running_averages_and_leaves_no_trace(G, training):
     G(latent(8, 5)) if training else None
     before, rng = {k: v.clone() for k, v in G.state_dict().items()}, torch.get_rng_state()
     x = G.sample(7, seed=3)
-    assert x.shape == (7, 1, 28, 28) and -1 <= x.min() and x.max() <= 1 and not x.requires_grad
+    assert x.shape == (7, 1, 28, 28) and x.min() >= -1 and x.max() <= 1 and not x.requires_grad
     assert G.training is training and all(m.training is training for m in G.modules())
     assert torch.equal(rng, torch.get_rng_state())
     assert all(torch.equal(before[k], v) for k, v in G.state_dict().items())
@@ -227,20 +249,33 @@ def without(folder, name):
     save_file({k: v for k, v in load_file(path).items() if k != name}, path)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda f: cut(f, 0), lambda f: cut(f, 0.01), lambda f: cut(f, 0.9),
-    lambda f: (f / "model.safetensors").write_bytes(b"no tensors" * 99),
-    lambda f: without(f, "layers.0.conv.weight"),
-    lambda f: without(f, "layers.2.norm.running_var"),
-    lambda f: save_file(load_file(f / "model.safetensors") | {"extra": torch.ones(2)}, f / "model.safetensors"),
-    lambda f: config(f, layers=None), lambda f: config(f, z_dim=None), lambda f: config(f, z_dim=6), lambda f: config(f, z_dim="five"),
-    lambda f: config(f, layers=[["conv_t", 1, 4]]), lambda f: config(f, layers=7), lambda f: config(f, layers=[["mystery", 1, 4]]),
-    lambda f: (f / "config.json").write_text("{"),
-    lambda f: (f / "config.json").write_text("{}"),
-    lambda f: (f / "config.json").write_text("[1, 2]"),
-    lambda f: (f / "config.json").write_text("null"),
-    lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
-], ids=range(19))
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: cut(f, 0),
+        lambda f: cut(f, 0.01),
+        lambda f: cut(f, 0.9),
+        lambda f: (f / "model.safetensors").write_bytes(b"no tensors" * 99),
+        lambda f: without(f, "layers.0.conv.weight"),
+        lambda f: without(f, "layers.2.norm.running_var"),
+        lambda f: save_file(
+            load_file(f / "model.safetensors") | {"extra": torch.ones(2)}, f / "model.safetensors"
+        ),
+        lambda f: config(f, layers=None),
+        lambda f: config(f, z_dim=None),
+        lambda f: config(f, z_dim=6),
+        lambda f: config(f, z_dim="five"),
+        lambda f: config(f, layers=[["conv_t", 1, 4]]),
+        lambda f: config(f, layers=7),
+        lambda f: config(f, layers=[["mystery", 1, 4]]),
+        lambda f: (f / "config.json").write_text("{"),
+        lambda f: (f / "config.json").write_text("{}"),
+        lambda f: (f / "config.json").write_text("[1, 2]"),
+        lambda f: (f / "config.json").write_text("null"),
+        lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
+    ],
+    ids=range(19),
+)
 def test_damaged_and_foreign_networks_are_refused_in_one_sentence(tmp_path, G, damage):
     folder = tmp_path / "generator"
     G.save_pretrained(folder)
@@ -289,11 +324,20 @@ WRONG = (None, "3", -1, 1.5, float("nan"), True, np.float64(2), [3], torch.ones(
 
 
 @pytest.mark.parametrize("value", WRONG, ids=repr)
-@pytest.mark.parametrize("name, call", [
-    ("n", lambda G, v: G.sample(v)), ("seed", lambda G, v: G.sample(2, v)),
-    ("batch", lambda G, v: G.sample(2, batch=v)), ("first", lambda G, v: G.sample(2, first=v)),
-    ("n", lambda G, v: latent(v, 5)), ("z_dim", lambda G, v: latent(2, v)), ("first", lambda G, v: latent(2, 5, first=v)),
-    ("z_dim", lambda G, v: Generator([["conv_t", 1, 4]], v))], ids=range(8))
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("n", lambda G, v: G.sample(v)),
+        ("seed", lambda G, v: G.sample(2, v)),
+        ("batch", lambda G, v: G.sample(2, batch=v)),
+        ("first", lambda G, v: G.sample(2, first=v)),
+        ("n", lambda G, v: latent(v, 5)),
+        ("z_dim", lambda G, v: latent(2, v)),
+        ("first", lambda G, v: latent(2, 5, first=v)),
+        ("z_dim", lambda G, v: Generator([["conv_t", 1, 4]], v)),
+    ],
+    ids=range(8),
+)
 def test_whole_numbers_are_checked(G, name, call, value):
     with pytest.raises(ValueError, match=f"^{name} is") as e:
         call(G, value)
@@ -302,9 +346,17 @@ def test_whole_numbers_are_checked(G, name, call, value):
         assert call(G, fine) is not None
 
 
-@pytest.mark.parametrize("call", [
-    lambda G: G.sample(10**12), lambda G: G.sample(1, first=10**12), lambda G: latent(10**12, 5), lambda G: latent(2, 10**14),
-    lambda G: Generator([["conv_t", 1, 4]], 10**14), lambda G: Generator([["conv_t", 10**300, 4]], 5)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda G: G.sample(10**12),
+        lambda G: G.sample(1, first=10**12),
+        lambda G: latent(10**12, 5),
+        lambda G: latent(2, 10**14),
+        lambda G: Generator([["conv_t", 1, 4]], 10**14),
+        lambda G: Generator([["conv_t", 10**300, 4]], 5),
+    ],
+)
 def test_what_fits_into_no_memory_is_said_before_it_is_made(G, call):
     with pytest.raises(ValueError, match=r"would need [0-9,^]+ MiB of memory, and [0-9,]+ MiB are free") as e:
         call(G)
@@ -314,25 +366,70 @@ def test_what_fits_into_no_memory_is_said_before_it_is_made(G, call):
 TABLE = [["conv_t", 8, 4, 1, 0, True, "relu"], ["conv_t", 1, 4, 2, 1, False, "tanh"]]
 
 
-@pytest.mark.parametrize("call", [
-    lambda G: Generator(None, 4), lambda G: Generator(7, 4), lambda G: Generator([], 4), lambda G: Generator(["conv"], 4), lambda G: Generator([3], 4),
-    lambda G: Generator([["conv_t", 8, "4"]], 4), lambda G: Generator([["conv_t", 8, 4.5]], 4), lambda G: Generator([["conv_t", None, 4]], 4),
-    lambda G: Generator([[["conv_t"], 8, 4]], 4), lambda G: Generator([["conv_t", 8, 4, 1, 0, "yes"]], 4),
-    *(lambda G, s=s: Generator(TABLE, 4, slope=s) for s in (None, "0.2", -0.1, 1, float("nan"), True, [0.2])),
-    *(lambda G, law=law: Generator(TABLE, 4, law) for law in (None, "cauchy", 3, ["normal"], True)),
-    *(lambda G, s=s: Discriminator([["conv", 1, 4]], s) for s in (None, 4, (4, 4), (1, 4, 0), (1, 4, 4.0), "144", (1, "4", 4), (-1, 4, 4))),
-    lambda G: Discriminator(None, (1, 4, 4)),
-    *(lambda G, z=z: G(z) for z in (None, 3, [0.] * 5, np.zeros((2, 5)), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(5), torch.zeros(()),
-                                    torch.zeros(2, 5, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.complex64), torch.zeros(2, 5, device="meta"))),
-    *(lambda G, net=net: init_weights(net) for net in (None, "G", 3, [])),
-    *(lambda G, std=std: init_weights(G, std) for std in (0, -1, "0.02", float("nan"), float("inf"), True, [1])),
-    *(lambda G, seed=seed: init_weights(G, 0.02, seed) for seed in (None, -1, 1.5, "a")),
-    *(lambda G, words=words: generator_for(*words) for words in ((-1,), (1.5,), ("a",), (None, 1), (True,))),
-    *(lambda G, act=act: activation(act, 0.2) for act in (None, "selu", 3, ["relu"])), lambda G: activation("leaky_relu", 2),
-    *(lambda G, row=row: layer(row, (4,)) for row in (None, 3, "conv", ["conv"], ["conv", 1, 9], ["what", 1, 1])),
-    lambda G: layer(Row("conv", 1, 1), None), lambda G: layer(Row("conv", 1, 1), (1, 2)), lambda G: blocks(None, (4,), 0.2), lambda G: blocks(TABLE, (4,), 3),
-    *(lambda G, what=what: Generator.from_pretrained(what) for what in (None, 3, ["digits"], b"digits", True)),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda G: Generator(None, 4),
+        lambda G: Generator(7, 4),
+        lambda G: Generator([], 4),
+        lambda G: Generator(["conv"], 4),
+        lambda G: Generator([3], 4),
+        lambda G: Generator([["conv_t", 8, "4"]], 4),
+        lambda G: Generator([["conv_t", 8, 4.5]], 4),
+        lambda G: Generator([["conv_t", None, 4]], 4),
+        lambda G: Generator([[["conv_t"], 8, 4]], 4),
+        lambda G: Generator([["conv_t", 8, 4, 1, 0, "yes"]], 4),
+        *(
+            lambda G, s=s: Generator(TABLE, 4, slope=s)
+            for s in (None, "0.2", -0.1, 1, float("nan"), True, [0.2])
+        ),
+        *(lambda G, law=law: Generator(TABLE, 4, law) for law in (None, "cauchy", 3, ["normal"], True)),
+        *(
+            lambda G, s=s: Discriminator([["conv", 1, 4]], s)
+            for s in (None, 4, (4, 4), (1, 4, 0), (1, 4, 4.0), "144", (1, "4", 4), (-1, 4, 4))
+        ),
+        lambda G: Discriminator(None, (1, 4, 4)),
+        *(
+            lambda G, z=z: G(z)
+            for z in (
+                None,
+                3,
+                [0.0] * 5,
+                np.zeros((2, 5)),
+                torch.zeros(2, 5, dtype=torch.int64),
+                torch.zeros(5),
+                torch.zeros(()),
+                torch.zeros(2, 5, dtype=torch.float64),
+                torch.zeros(2, 5, dtype=torch.complex64),
+                torch.zeros(2, 5, device="meta"),
+            )
+        ),
+        *(lambda G, net=net: init_weights(net) for net in (None, "G", 3, [])),
+        *(
+            lambda G, std=std: init_weights(G, std)
+            for std in (0, -1, "0.02", float("nan"), float("inf"), True, [1])
+        ),
+        *(lambda G, seed=seed: init_weights(G, 0.02, seed) for seed in (None, -1, 1.5, "a")),
+        *(
+            lambda G, words=words: generator_for(*words)
+            for words in ((-1,), (1.5,), ("a",), (None, 1), (True,))
+        ),
+        *(lambda G, act=act: activation(act, 0.2) for act in (None, "selu", 3, ["relu"])),
+        lambda G: activation("leaky_relu", 2),
+        *(
+            lambda G, row=row: layer(row, (4,))
+            for row in (None, 3, "conv", ["conv"], ["conv", 1, 9], ["what", 1, 1])
+        ),
+        lambda G: layer(Row("conv", 1, 1), None),
+        lambda G: layer(Row("conv", 1, 1), (1, 2)),
+        lambda G: blocks(None, (4,), 0.2),
+        lambda G: blocks(TABLE, (4,), 3),
+        *(
+            lambda G, what=what: Generator.from_pretrained(what)
+            for what in (None, 3, ["digits"], b"digits", True)
+        ),
+    ],
+)
 def test_wrong_arguments_are_one_sentence(G, call):
     with pytest.raises(ValueError) as e:
         call(G)
@@ -345,7 +442,12 @@ def test_a_table_in_numpy_s_numbers_is_saved_in_plain_ones(tmp_path):
     G = Generator(rows, np.int32(4), np.str_("uniform"), np.float32(0.25))
     G.save_pretrained(tmp_path)
     again = Generator.from_pretrained(tmp_path)
-    assert again.z_dim == 4 and again.z_law == "uniform" and again.table == G.table and torch.equal(again.sample(3), G.eval().sample(3))
+    assert (
+        again.z_dim == 4
+        and again.z_law == "uniform"
+        and again.table == G.table
+        and torch.equal(again.sample(3), G.eval().sample(3))
+    )
     D = Discriminator([["conv", np.int64(1), np.int64(4)]], np.array([1, 4, 4]).tolist())
     D.save_pretrained(tmp_path / "D")
     assert Discriminator.from_pretrained(tmp_path / "D").in_shape == (1, 4, 4)
@@ -366,11 +468,18 @@ def rewritten(folder, change):
     save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda w: {"module." + k: v for k, v in w.items()}, lambda w: {"_orig_mod." + k: v for k, v in w.items()},
-    lambda w: {"module._orig_mod." + k: v for k, v in w.items()}, lambda w: {"_orig_mod.module." + k: v for k, v in w.items()},
-    lambda w: {k.replace("layers.0.", "layers.0._orig_mod."): v for k, v in w.items()},
-    lambda w: {"module." + k: v for k, v in w.items()} | {"n_averaged": torch.tensor(3)}], ids=range(6))
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda w: {"module." + k: v for k, v in w.items()},
+        lambda w: {"_orig_mod." + k: v for k, v in w.items()},
+        lambda w: {"module._orig_mod." + k: v for k, v in w.items()},
+        lambda w: {"_orig_mod.module." + k: v for k, v in w.items()},
+        lambda w: {k.replace("layers.0.", "layers.0._orig_mod."): v for k, v in w.items()},
+        lambda w: {"module." + k: v for k, v in w.items()} | {"n_averaged": torch.tensor(3)},
+    ],
+    ids=range(6),
+)
 def test_names_that_wrappers_wrote_are_understood(tmp_path, G, wrap):
     D = pair("digits", 28)[1]
     for net in G, D:
@@ -385,12 +494,29 @@ def test_wrapped_networks_are_saved_bare(tmp_path, G):
     assert set(load_file(tmp_path / "model.safetensors")) == set(G.state_dict())
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda w: {"net." + k: v for k, v in w.items()}, "38 are missing, such as layers.0.conv.weight; 38 are unknown, such as net.layers"),
-    (lambda w: w | {"layers.0.conv.weight": w["layers.0.conv.weight"] * float("nan")}, "1 is not finite, such as layers.0.conv.weight"),
-    (lambda w: w | {"layers.0.norm.running_var": torch.full((16,), float("inf"))}, "1 is not finite, such as layers.0.norm.running_var"),
-    (lambda w: w | {"layers.0.conv.weight": torch.zeros(3)}, "1 is of another shape, such as layers.0.conv.weight"),
-    (lambda w: {}, "38 are missing")], ids=range(5))
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (
+            lambda w: {"net." + k: v for k, v in w.items()},
+            "38 are missing, such as layers.0.conv.weight; 38 are unknown, such as net.layers",
+        ),
+        (
+            lambda w: w | {"layers.0.conv.weight": w["layers.0.conv.weight"] * float("nan")},
+            "1 is not finite, such as layers.0.conv.weight",
+        ),
+        (
+            lambda w: w | {"layers.0.norm.running_var": torch.full((16,), float("inf"))},
+            "1 is not finite, such as layers.0.norm.running_var",
+        ),
+        (
+            lambda w: w | {"layers.0.conv.weight": torch.zeros(3)},
+            "1 is of another shape, such as layers.0.conv.weight",
+        ),
+        (lambda w: {}, "38 are missing"),
+    ],
+    ids=range(5),
+)
 def test_other_weights_are_refused_in_a_short_sentence(tmp_path, G, change, said):
     G.save_pretrained(tmp_path)
     assert len(G.state_dict()) == 38
@@ -400,7 +526,9 @@ def test_other_weights_are_refused_in_a_short_sentence(tmp_path, G, change, said
     assert said in str(e.value) and len(str(e.value)) < 250 + len(str(tmp_path)), e.value
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"layers": ' + "[" * 100_000, '{"layers": 3, "z_dim": {"a": 1}}'], ids=range(3))
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"layers": ' + "[" * 100_000, '{"layers": 3, "z_dim": {"a": 1}}'], ids=range(3)
+)
 def test_deep_and_strange_configs_are_a_sentence(tmp_path, G, text):
     G.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text)
@@ -417,10 +545,12 @@ def hub(monkeypatch, answer, folder=None):
     def metadata(url, **kwargs):
         asked.append(url)
         assert kwargs["timeout"] <= 10
-        if answer: raise answer
+        if answer:
+            raise answer
     def download(name, file, local_files_only, **kwargs):
         asked.append((file, local_files_only))
-        if folder is None: raise FileNotFoundError("not in the cache")
+        if folder is None:
+            raise FileNotFoundError("not in the cache")
         return str(folder / file)
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", metadata)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
@@ -435,9 +565,15 @@ def test_a_network_on_the_hub(tmp_path, monkeypatch, G):
         assert asked[-2:] == [("config.json", offline), ("model.safetensors", offline)] and "some-body/d.1" in asked[0]
 
 
-@pytest.mark.parametrize("name, kind, words", [
-    ("RepositoryNotFoundError", FileNotFoundError, "check owner and name"), ("RevisionNotFoundError", FileNotFoundError, "no such revision"),
-    ("EntryNotFoundError", FileNotFoundError, "no network of dcgan"), (None, OSError, "can't be reached")])
+@pytest.mark.parametrize(
+    "name, kind, words",
+    [
+        ("RepositoryNotFoundError", FileNotFoundError, "check owner and name"),
+        ("RevisionNotFoundError", FileNotFoundError, "no such revision"),
+        ("EntryNotFoundError", FileNotFoundError, "no network of dcgan"),
+        (None, OSError, "can't be reached"),
+    ],
+)
 def test_what_the_hub_refuses_is_a_sentence(monkeypatch, name, kind, words):
     from huggingface_hub import errors
     Error = getattr(errors, name) if name else ConnectionError

@@ -10,10 +10,28 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from notebooks import ROOT
 
-NEEDS = {"torch", "torchvision", "numpy", "matplotlib", "pillow", "tqdm", "filelock", "ipywidgets", "mlxtend", "torchmetrics", "accelerate", "psutil",
-         "safetensors", "huggingface-hub", "tyro", "scipy", "scikit-learn"}
+NEEDS = {
+    "torch",
+    "torchvision",
+    "numpy",
+    "matplotlib",
+    "pillow",
+    "tqdm",
+    "filelock",
+    "ipywidgets",
+    "mlxtend",
+    "torchmetrics",
+    "accelerate",
+    "psutil",
+    "safetensors",
+    "huggingface-hub",
+    "tyro",
+    "scipy",
+    "scikit-learn",
+}
 
 
 def run(*command, **kwargs):
@@ -51,7 +69,12 @@ def test_the_wheel_holds_the_package_and_its_data(wheel):
     assert package == wanted
     assert "dcgan/py.typed" in package
     entries = next(n for n in names if n.endswith("entry_points.txt"))
-    assert zipfile.ZipFile(wheel).read(entries).decode().split() == ["[console_scripts]", "dcgan", "=", "dcgan.cli:main"]
+    assert zipfile.ZipFile(wheel).read(entries).decode().split() == [
+        "[console_scripts]",
+        "dcgan",
+        "=",
+        "dcgan.cli:main",
+    ]
     assert any(n.endswith("/LICENSE") for n in names)
 
 
@@ -68,13 +91,17 @@ def test_the_wheel_needs_no_notebook_machinery(wheel):
 def brought(names):
     "What pip installs for these, and for what they need in turn, as this environment's packages say it."
     from importlib.metadata import PackageNotFoundError, requires
+
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
     seen, todo = set(), list(names)
     while todo:
-        if (name := canonicalize_name(todo.pop())) in seen: continue
-        try: needs = [Requirement(line) for line in requires(name) or []]
-        except PackageNotFoundError: continue   # not needed on this machine
+        if (name := canonicalize_name(todo.pop())) in seen:
+            continue
+        try:
+            needs = [Requirement(line) for line in requires(name) or []]
+        except PackageNotFoundError:
+            continue   # not needed on this machine
         seen.add(name)
         todo += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
     return seen
@@ -83,8 +110,20 @@ def brought(names):
 def test_nothing_of_the_notebook_machinery_comes_with_it():
     got = brought(NEEDS)
     assert {"torch", "sympy", "ipython"} <= got, "the needs of the needs are followed"
-    assert not got & {"nbdev", "fastcore", "execnb", "jupyter", "jupyter-core", "jupyter-client", "jupyterlab", "notebook", "nbconvert",
-                      "nbformat", "ipykernel", "nbval"}
+    assert not got & {
+        "nbdev",
+        "fastcore",
+        "execnb",
+        "jupyter",
+        "jupyter-core",
+        "jupyter-client",
+        "jupyterlab",
+        "notebook",
+        "nbconvert",
+        "nbformat",
+        "ipykernel",
+        "nbval",
+    }
     assert brought(["nbval"]) & {"nbformat", "ipykernel"}, "it would be seen"
 
 
@@ -99,7 +138,19 @@ def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
     "In a fresh environment that sees the libraries of this one, started from another folder."
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "fresh")
     python = tmp_path / "fresh/bin/python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--no-input", "--no-deps", "--no-index", wheel)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "-qq",
+        "--no-input",
+        "--no-deps",
+        "--no-index",
+        wheel,
+    )
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

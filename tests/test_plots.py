@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -13,8 +12,20 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dcgan.plots import (LINES, animate_curves, animate_grids, check_images, curves, draw_network, grid, real_and_fake,
-                         save_figure, save_grid, show_grid, write_aside)
+from dcgan.plots import (
+    LINES,
+    animate_curves,
+    animate_grids,
+    check_images,
+    curves,
+    draw_network,
+    grid,
+    real_and_fake,
+    save_figure,
+    save_grid,
+    show_grid,
+    write_aside,
+)
 
 
 def images(n, c=1, h=5, w=5, seed=0):
@@ -103,7 +114,8 @@ def test_curves_draw_what_they_are_given(n):
 @pytest.mark.parametrize("key, legend", (("digit_fid", "digit-FID"), ("judge_fid", "distance, by a judge")))
 def test_what_was_measured_has_a_panel_where_rows_hold_it(key, legend):
     rows = history(9)
-    for row, value in zip(rows[2::3], (40., 20., 10.)): row[key] = value
+    for row, value in zip(rows[2::3], (40., 20., 10.)):
+        row[key] = value
     rows[0][key], rows[1][key] = None, ""  # as a CSV gives back what was not measured
     *_, distance = curves(rows).axes
     assert list(distance.lines[0].get_xdata()) == [20, 50, 80] and list(distance.lines[0].get_ydata()) == [40, 20, 10]
@@ -163,7 +175,9 @@ def test_animated_grids(tmp_path):
     assert gif.n_frames == 4 and gif.info["loop"] == 0 and gif.size == grid(frames[0], 4).shape[1::-1]
     for i, x in enumerate(frames):
         gif.seek(i)
-        assert abs(numpy.asarray(gif.convert("RGB")).astype(int) - grid(x, 4)).max() <= 3, f"frame {i} shows something else"
+        assert abs(numpy.asarray(gif.convert("RGB")).astype(int) - grid(x, 4)).max() <= 3, (
+            f"frame {i} shows something else"
+        )
     assert gif.info["duration"] == 2000
 
 
@@ -186,7 +200,9 @@ def test_animated_curves(tmp_path, n, frames, expected):
     gif.seek(expected - 1)
     figure = curves(history(n))
     figure.canvas.draw()
-    difference = abs(numpy.asarray(gif.convert("RGB")).astype(int) - numpy.asarray(figure.canvas.buffer_rgba())[..., :3])
+    difference = abs(
+        numpy.asarray(gif.convert("RGB")).astype(int) - numpy.asarray(figure.canvas.buffer_rgba())[..., :3]
+    )
     assert difference.mean() < 2, "the last frame must be the whole figure, on the same axes"
 
 

@@ -29,7 +29,9 @@ def test_cells_that_differ_are_listed(capsys):
     assert table.count("none") == 3
 
 
-@pytest.mark.parametrize("program, status, said", [("print('2 passed')", 0, "none"), ("import sys; sys.exit(4)", 1, "status 4")])
+@pytest.mark.parametrize(
+    "program, status, said", [("print('2 passed')", 0, "none"), ("import sys; sys.exit(4)", 1, "status 4")]
+)
 def test_the_status_is_pytest_s(capsys, program, status, said):
     assert main([sys.executable, "-c", program]) == status
     assert capsys.readouterr().out.count(said) == 4
@@ -43,5 +45,7 @@ def test_what_pytest_prints_is_read():
 def test_kernels_say_that_there_is_no_bf16(tmp_path):
     ask = "import torch; from dcgan.engine.devices import has_bf16; print(has_bf16(torch.device('cpu')), torch.cpu._is_amx_tile_supported.__name__)"
     env = os.environ | older_kernels(tmp_path) | {"PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "-c", ask], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "-c", ask], env=env, capture_output=True, text=True
+    )
     assert done.stdout.split() == ["False", "<lambda>"], done.stderr

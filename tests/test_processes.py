@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+
 from dcgan.checkpoints import find_checkpoint, writing
 from dcgan.engine.processes import FOREIGN, LAUNCHED, Processes, alone_among_many, engine_for, world
 from dcgan.steps import Engine
@@ -16,7 +17,9 @@ from dcgan.training import asked_to_stop
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = "digits --filters 4 --images 256 --batch-size 32 --log-every 4 --device cpu --precision fp32 --no-save-plots".split()
 HANGS = 900  # seconds after which a process is taken to hang; on a busy machine starting two takes a minute
-ALONE = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")} | {"OMP_NUM_THREADS": "1"}
+ALONE = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")} | {
+    "OMP_NUM_THREADS": "1"
+}
 
 TEN_STEPS = """
 import sys, torch
@@ -61,7 +64,14 @@ def test_with_batchnorm_two_differ_from_one_by_its_statistics(tmp_path):
 
 
 def dcgan(*words, launcher=TORCHRUN, **options):
-    return subprocess.Popen([*launcher, "-m", *(["--"] if launcher is TORCHRUN else []), "dcgan", "train", *words], env=ALONE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        [*launcher, "-m", *(["--"] if launcher is TORCHRUN else []), "dcgan", "train", *words],
+        env=ALONE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def workers(parent):
@@ -69,10 +79,13 @@ def workers(parent):
     found = {}
     for pid in os.listdir("/proc"):
         try:
-            if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) != parent: continue
+            if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) != parent:
+                continue
             env = dict(v.split("=", 1) for v in open(f"/proc/{pid}/environ").read().split("\0") if "=" in v)
-            if "RANK" in env: found[int(env["RANK"])] = int(pid)
-        except (OSError, ValueError): pass
+            if "RANK" in env:
+                found[int(env["RANK"])] = int(pid)
+        except (OSError, ValueError):
+            pass
     return found
 
 
@@ -82,7 +95,8 @@ def test_one_run_folder_and_an_end_for_all(tmp_path):
     run = tmp_path / "run"
     launched = dcgan(*FLAGS, "--epochs", "4000", "--save-every", "1", "--run", str(run))
     deadline = time.time() + HANGS
-    while not (run / "checkpoint-previous.pt").exists() and time.time() < deadline and launched.poll() is None: time.sleep(0.2)
+    while not (run / "checkpoint-previous.pt").exists() and time.time() < deadline and launched.poll() is None:
+        time.sleep(0.2)
     ranks = workers(launched.pid)
     assert sorted(ranks) == [0, 1], "two processes"
     os.kill(ranks[1], signal.SIGKILL)
@@ -92,7 +106,17 @@ def test_one_run_folder_and_an_end_for_all(tmp_path):
     state, note = find_checkpoint(run)
     assert not note and not [p for p in run.rglob(".*")] and state["step"] % 8 == 0
     epochs = state["step"] // 8 + 1
-    alone = dcgan("digits", "--run", str(run), "--resume", "--epochs", str(epochs), "--device", "cpu", launcher=[sys.executable])
+    alone = dcgan(
+        "digits",
+        "--run",
+        str(run),
+        "--resume",
+        "--epochs",
+        str(epochs),
+        "--device",
+        "cpu",
+        launcher=[sys.executable],
+    )
     out, err = alone.communicate(timeout=HANGS)
     assert alone.returncode == 0, err
     assert json.loads((run / "report.json").read_text())["processes"] == 1
@@ -101,14 +125,25 @@ def test_one_run_folder_and_an_end_for_all(tmp_path):
 
 def test_other_flags_on_one_process_are_noticed(tmp_path):
     command = f"{sys.executable} -m dcgan train {' '.join(FLAGS)} --epochs 1 --seed $RANK --run {tmp_path}/run"
-    done = subprocess.run([*TORCHRUN, "--no-python", "bash", "-c", command], env=ALONE, capture_output=True, text=True, timeout=HANGS)
+    done = subprocess.run(
+        [*TORCHRUN, "--no-python", "bash", "-c", command],
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+    )
     assert done.returncode != 0 and not (tmp_path / "run").exists()
     assert "Process 1 was started with another recipe than process 0 (seed: 0 → 1)" in done.stderr
 
 
 def test_a_batch_that_can_not_be_shared(tmp_path):
-    done = subprocess.run([*TORCHRUN, "-m", "--", "dcgan", "train", *FLAGS, "--batch-size", "33", "--run", tmp_path / "run"],
-                          env=ALONE, capture_output=True, text=True, timeout=HANGS)
+    done = subprocess.run(
+        [*TORCHRUN, "-m", "--", "dcgan", "train", *FLAGS, "--batch-size", "33", "--run", tmp_path / "run"],
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+    )
     assert done.returncode != 0 and "--batch-size 33 for 2 processes, expected a multiple of 2" in done.stderr
     assert not (tmp_path / "run").exists()
 
@@ -123,21 +158,26 @@ class Two(Processes):
 def test_an_error_of_the_main_process_is_raised(monkeypatch):
     def fails(): raise FileExistsError("runs/x exists.")
     assert Engine().ask(lambda: 7) == 7
-    with pytest.raises(FileExistsError, match="runs/x exists"): Engine().ask(fails)
+    with pytest.raises(FileExistsError, match="runs/x exists"):
+        Engine().ask(fails)
     sent = []
     def broadcast(objects):
         sent.append(list(objects))
         return objects
     monkeypatch.setattr("accelerate.utils.broadcast_object_list", broadcast)
     assert Two().ask(lambda: 7) == 7
-    with pytest.raises(FileExistsError, match="runs/x exists"): Two().ask(fails)
+    with pytest.raises(FileExistsError, match="runs/x exists"):
+        Two().ask(fails)
     assert sent[0] == [7, None] and isinstance(sent[1][1], FileExistsError), "the others get it too"
 
 
 def test_lost_connections_become_a_sentence_and_other_errors_stay():
-    with pytest.raises(ConnectionError, match="go on with resume=True"), Two().together(): raise RuntimeError("[gloo] Connection closed by peer")
-    with pytest.raises(RuntimeError, match="mat1"), Two().together(): raise RuntimeError("mat1 and mat2")
-    with pytest.raises(RuntimeError, match="gloo"), Engine().together(): raise RuntimeError("gloo")
+    with pytest.raises(ConnectionError, match="go on with resume=True"), Two().together():
+        raise RuntimeError("[gloo] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="mat1"), Two().together():
+        raise RuntimeError("mat1 and mat2")
+    with pytest.raises(RuntimeError, match="gloo"), Engine().together():
+        raise RuntimeError("gloo")
 
 
 def test_ctrl_c_with_others_waits_for_a_common_step(monkeypatch):
@@ -157,35 +197,54 @@ def test_batchnorm_is_synchronised_on_gpus_only(monkeypatch):
 
 # Launchers
 
-@pytest.mark.parametrize("env, several", [({"WORLD_SIZE": ""}, False), ({"WORLD_SIZE": "4"}, True), ({"OMPI_COMM_WORLD_SIZE": "4"}, True), ({"PMI_SIZE": "2"}, True),
-                                          ({"SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, True), ({"WORLD_SIZE": "4", "RANK": "1"}, True), ({}, False),
-                                          ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, True), ({"SLURM_NTASKS": "1"}, False)])
+@pytest.mark.parametrize(
+    "env, several",
+    [
+        ({"WORLD_SIZE": ""}, False),
+        ({"WORLD_SIZE": "4"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"PMI_SIZE": "2"}, True),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, True),
+        ({"WORLD_SIZE": "4", "RANK": "1"}, True),
+        ({}, False),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"SLURM_NTASKS": "1"}, False),
+    ],
+)
 def test_variables_of_other_launchers_start_no_half_run(monkeypatch, env, several):
-    for name in (*LAUNCHED, *FOREIGN): monkeypatch.delenv(name, raising=False)
-    for name, value in env.items(): monkeypatch.setenv(name, value)
+    for name in (*LAUNCHED, *FOREIGN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
     assert world() == 1 and type(engine_for("cpu")) is Engine
     assert ("this process trains alone" in alone_among_many()) is several
     assert {name: os.environ[name] for name in env} == env, "the environment is as it was"
 
 
 def test_a_world_that_is_no_number(monkeypatch):
-    for name in LAUNCHED: monkeypatch.setenv(name, "1")
+    for name in LAUNCHED:
+        monkeypatch.setenv(name, "1")
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(ValueError, match="WORLD_SIZE is 'two'"): world()
+    with pytest.raises(ValueError, match="WORLD_SIZE is 'two'"):
+        world()
 
 
 def test_a_lost_process_is_no_write_that_failed(tmp_path):
-    with pytest.raises(ConnectionError, match="gone"), writing(tmp_path): raise ConnectionError("gone")
-    with pytest.raises(OSError, match="can't be written"), writing(tmp_path): raise OSError(28, "No space left on device")
+    with pytest.raises(ConnectionError, match="gone"), writing(tmp_path):
+        raise ConnectionError("gone")
+    with pytest.raises(OSError, match="can't be written"), writing(tmp_path):
+        raise OSError(28, "No space left on device")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="finds the processes in /proc, as Linux has it")
 def test_processes_end_with_their_launcher(tmp_path):
     run = tmp_path / "run"
     launched = dcgan(*FLAGS, "--epochs", "100000", "--save-every", "100000", "--run", str(run))
-    while not (run / "checkpoint.pt").exists() and launched.poll() is None: time.sleep(0.2)
+    while not (run / "checkpoint.pt").exists() and launched.poll() is None:
+        time.sleep(0.2)
     ranks = workers(launched.pid)
     launched.kill()
-    while any(os.path.exists(f"/proc/{pid}") for pid in ranks.values()): time.sleep(0.2)
+    while any(os.path.exists(f"/proc/{pid}") for pid in ranks.values()):
+        time.sleep(0.2)
     launched.communicate()
     assert len(ranks) == 2 and find_checkpoint(run)[0]["step"] >= 10 and not (run / "run.lock").exists()

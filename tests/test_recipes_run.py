@@ -6,17 +6,31 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.datasets import utils
+
 from dcgan.cli import main
 from dcgan.networks import Discriminator, Generator
 from dcgan.recipes import RECIPES, from_json
+
 from formats import celeba, cifar, mnist_files, picture, svhn  # noqa: F401 (fixtures)
-from PIL import Image
 from running import trainer as trainer_for
-from torchvision.datasets import utils
 
 SMALL = "--filters 4 --batch-size 4 --log-every 1 --sample-every 2 --device cpu --precision fp32"
-MADE = {"recipe.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt", "generator", "samples", "samples.png", "samples.gif",
-        "losses.png", "losses.gif", "real_and_fake.png", "report.json"}
+MADE = {
+    "recipe.json",
+    "history.csv",
+    "checkpoint.pt",
+    "checkpoint-previous.pt",
+    "generator",
+    "samples",
+    "samples.png",
+    "samples.gif",
+    "losses.png",
+    "losses.gif",
+    "real_and_fake.png",
+    "report.json",
+}
 
 
 @pytest.fixture
@@ -24,13 +38,16 @@ def data(tmp_path, monkeypatch, mnist_files, svhn, cifar, celeba):  # noqa: F811
     "A data folder with MNIST, FashionMNIST, SVHN, CIFAR-10, CelebA and pictures of one's own; no network."
     def refuse(*_, **__): raise OSError("no network in tests")
     monkeypatch.setattr(utils, "_get_redirect_url", refuse)
-    for name in "DCGAN_DATA", "DCGAN_CACHE": monkeypatch.delenv(name, raising=False)
+    for name in "DCGAN_DATA", "DCGAN_CACHE":
+        monkeypatch.delenv(name, raising=False)
     for name, content in mnist_files.items():
         for kind in "MNIST", "FashionMNIST":
             (tmp_path/kind/"raw").mkdir(parents=True, exist_ok=True)
             (tmp_path/kind/"raw"/name).write_bytes(content)
-    for k in range(9): picture(tmp_path/"mine"/"ab"[k % 2]/f"{k}.png", (40 + k, 50), colour=25*k)
-    for k in range(9): picture(tmp_path/"grey"/f"{k}.png", (64, 64), "L", colour=25*k)
+    for k in range(9):
+        picture(tmp_path/"mine"/"ab"[k % 2]/f"{k}.png", (40 + k, 50), colour=25*k)
+    for k in range(9):
+        picture(tmp_path/"grey"/f"{k}.png", (64, 64), "L", colour=25*k)
     (tmp_path/"here").mkdir()
     monkeypatch.chdir(tmp_path/"here")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -54,12 +71,26 @@ def whole(run, recipe, images, epochs, plots=True):
     said = json.loads((run/"report.json").read_text())
     assert (said["images"], said["steps"]) == (epochs*seen, epochs*-(-seen//4)) and len(rows) == 1 + said["steps"]
     assert said["data"] == recipe.data and shlex.split(said["command"])[:3] == ["dcgan", "train", recipe.name]
-    if plots: assert len(list((run/"samples").iterdir())) == 1 + said["steps"]//2 and Image.open(run/"samples.gif").n_frames > 1
+    if plots:
+        assert (
+            len(list((run / "samples").iterdir())) == 1 + said["steps"] // 2
+            and Image.open(run / "samples.gif").n_frames > 1
+        )
     x = Generator.from_pretrained(run).sample(2, seed=1)
     assert x.shape == (2, *recipe.x_shape) and x.abs().max() <= 1
 
 
-TRAINED_ON = {"digits": 4000, "mnist28": 12, "mnist28-trainer": 12, "mnist64": 12, "mnist64-paper": 12, "celeba64": 8, "dcgan-2015": 8, "svhn32": 30, "svhn32-code": 30}
+TRAINED_ON = {
+    "digits": 4000,
+    "mnist28": 12,
+    "mnist28-trainer": 12,
+    "mnist64": 12,
+    "mnist64-paper": 12,
+    "celeba64": 8,
+    "dcgan-2015": 8,
+    "svhn32": 30,
+    "svhn32-code": 30,
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -67,11 +98,15 @@ def test_every_recipe_trains_on_its_own_data(data, capsys, name):
     few = "--images 30 --ema 0.5" if name == "digits" else ""
     run, out = train(f"{name} --epochs 3 --save-every 3 {SMALL} {few}", data, capsys)
     changes = {"images": 30, "ema": 0.5} if few else {}
-    recipe = RECIPES[name].replace(epochs=3, filters=4, batch_size=4, log_every=1, sample_every=2, save_every=3, **changes)
+    recipe = RECIPES[name].replace(
+        epochs=3, filters=4, batch_size=4, log_every=1, sample_every=2, save_every=3, **changes
+    )
     whole(run, recipe, changes.get("images", TRAINED_ON[name]), 3)
     assert f"images of {recipe.data}," in out
-    if recipe.data == "mnist" and recipe.image_size == 64: assert "resized from 28×28 to 64×64" in out
-    if recipe.data == "celeba": assert "middle squares of 178×218 scaled to 64×64" in out
+    if recipe.data == "mnist" and recipe.image_size == 64:
+        assert "resized from 28×28 to 64×64" in out
+    if recipe.data == "celeba":
+        assert "middle squares of 178×218 scaled to 64×64" in out
 
 
 def test_once_decoded_no_jpeg_is_read(data, capsys, monkeypatch):
@@ -79,7 +114,8 @@ def test_once_decoded_no_jpeg_is_read(data, capsys, monkeypatch):
     first.rename("first")
     def refuse(*_, **__): raise AssertionError("a picture file was opened")
     monkeypatch.setattr("dcgan.datasets.files.decoded", refuse)
-    for jpeg in (data/"celeba"/"img_align_celeba").iterdir(): os.truncate(jpeg, 0)     # the folder's own date stays
+    for jpeg in (data/"celeba"/"img_align_celeba").iterdir():
+        os.truncate(jpeg, 0)     # the folder's own date stays
     again, out = train(f"celeba64 --epochs 2 {SMALL} --no-save-plots", data, capsys)
     assert "images go into" not in out and len((again/"history.csv").read_text().splitlines()) == 5
 
@@ -92,17 +128,33 @@ SWAPS = [  # the command, images, and all that must be said
     ("svhn32 --data fashion_mnist --epochs 1", 12, ["resized from 28×28 to 32×32", "grey to RGB"]),
     ("svhn32 --data celeba --epochs 1", 8, ["middle squares of 178×218 scaled to 32×32"]),
     ("celeba64 --data faces --epochs 1 --images 8", 8, ["drawn, a stand-in for CelebA"]),
-    ("celeba64 --data digits --epochs 1 --images 8", 8, ["8 of 4,000 images", "resized from 28×28 to 64×64", "grey to RGB"]),
+    (
+        "celeba64 --data digits --epochs 1 --images 8",
+        8,
+        ["8 of 4,000 images", "resized from 28×28 to 64×64", "grey to RGB"],
+    ),
     ("celeba64 --data cifar10 --epochs 1", 20, ["resized from 32×32 to 64×64"]),
     ("mnist64 --data svhn --epochs 1", 30, ["resized from 32×32 to 64×64", "RGB to grey"]),
-    ("mnist64-paper --data celeba --epochs 1", 8, ["middle squares of 178×218 scaled to 64×64", "RGB to grey"]),
+    (
+        "mnist64-paper --data celeba --epochs 1",
+        8,
+        ["middle squares of 178×218 scaled to 64×64", "RGB to grey"],
+    ),
     ("mnist28 --data fashion_mnist --epochs 1", 12, []),
-    ("mnist28 --data faces --epochs 1 --images 8", 8, ["resized from 64×64 to 28×28", "RGB to grey", "stand-in"]),
+    (
+        "mnist28 --data faces --epochs 1 --images 8",
+        8,
+        ["resized from 64×64 to 28×28", "RGB to grey", "stand-in"],
+    ),
     ("mnist28 --data folder:~/mine --epochs 1", 9, ["middle squares scaled to 28×28", "RGB to grey"]),
     ("mnist64 --data folder:~/grey --epochs 1", 9, []),
     ("celeba64 --data folder:~/grey --epochs 1", 9, ["grey to RGB"]),
     ("celeba64 --data folder:~/mine --epochs 1 --image-size 128", 9, ["middle squares scaled to 128×128"]),
-    ("digits --data house_numbers --epochs 1 --images 8", 8, ["resized from 32×32 to 28×28", "RGB to grey", "stand-in"]),
+    (
+        "digits --data house_numbers --epochs 1 --images 8",
+        8,
+        ["resized from 32×32 to 28×28", "RGB to grey", "stand-in"],
+    ),
 ]
 DOINGS = ["resized", "grey to RGB", "RGB to grey", "middle squares", "stand-in", " of 4,000 images", " of 1,500 images"]
 
@@ -113,8 +165,10 @@ def test_data_can_be_swapped_and_what_was_done_is_said(data, capsys, words, imag
     recipe = from_json((run/"recipe.json").read_bytes())
     whole(run, recipe, images, recipe.epochs, plots=False)
     assert recipe.name == words.split()[0]
-    for doing in said: assert doing in out
-    for doing in DOINGS: assert doing not in out or any(doing in s for s in said), f"{doing!r} was said and not done"
+    for doing in said:
+        assert doing in out
+    for doing in DOINGS:
+        assert doing not in out or any(doing in s for s in said), f"{doing!r} was said and not done"
 
 
 ABSENT = [  # recipe, files that must be named, the stand-in
@@ -122,7 +176,11 @@ ABSENT = [  # recipe, files that must be named, the stand-in
     ("mnist28-trainer", ["MNIST/raw/train-labels-idx1-ubyte.gz"], "digits"),
     ("mnist64", ["MNIST/raw/train-images-idx3-ubyte.gz"], "digits"),
     ("mnist64-paper", ["MNIST/raw/t10k-images-idx3-ubyte.gz"], "digits"),
-    ("celeba64", ["celeba/img_align_celeba.zip", "celeba/list_eval_partition.txt", "celeba/list_attr_celeba.txt"], "faces"),
+    (
+        "celeba64",
+        ["celeba/img_align_celeba.zip", "celeba/list_eval_partition.txt", "celeba/list_attr_celeba.txt"],
+        "faces",
+    ),
     ("svhn32", ["SVHN/train_32x32.mat"], "house_numbers"),
     ("svhn32 --data cifar10", ["cifar-10-python.tar.gz"], "house_numbers"),
     ("mnist28 --data fashion_mnist", ["FashionMNIST/raw/train-images-idx3-ubyte.gz"], "digits"),
@@ -146,20 +204,47 @@ def damaged(archive, to):
 
 
 BAD = [  # what is done to the data folder, the command, and what the sentence must hold
-    (lambda d: (d/"celeba"/"list_eval_partition.txt").unlink(), "celeba64", ["put celeba/list_eval_partition.txt there", "faces"]),
-    (lambda d: (d/"celeba"/"list_attr_celeba.txt").unlink(), "celeba64", ["put celeba/list_attr_celeba.txt there", "faces"]),
-    (lambda d: ((d/"celeba"/"img_align_celeba").rename(d/"celeba"/"x"), (d/"celeba"/"img_align_celeba.zip").write_text("<html>quota")),
-     "celeba64", ["no zip file but a web page", "faces"]),
-    (lambda d: ((d/"celeba"/"img_align_celeba").rename(d/"celeba"/"x"), damaged(d/"img_align_celeba.zip", d/"celeba"/"img_align_celeba.zip")),
-     "celeba64", ["img_align_celeba.zip is damaged", "faces"]),
-    (lambda d: (d/"SVHN"/"train_32x32.mat").write_bytes(b"MATLAB 5.0"), "svhn32", ["checksum of SVHN/train_32x32.mat is wrong", "house_numbers"]),
-    (lambda d: (d/"MNIST"/"raw"/"train-images-idx3-ubyte.gz").write_bytes(b"<html>"), "mnist28",
-     ["checksum of MNIST/raw/train-images-idx3-ubyte.gz is wrong", "digits"]),
-    (lambda d: (d/"empty").mkdir(), "mnist28 --data folder:~/empty", ["found 0 images", "no files at all"]),
+    (
+        lambda d: (d / "celeba" / "list_eval_partition.txt").unlink(),
+        "celeba64",
+        ["put celeba/list_eval_partition.txt there", "faces"],
+    ),
+    (
+        lambda d: (d / "celeba" / "list_attr_celeba.txt").unlink(),
+        "celeba64",
+        ["put celeba/list_attr_celeba.txt there", "faces"],
+    ),
+    (
+        lambda d: (
+            (d / "celeba" / "img_align_celeba").rename(d / "celeba" / "x"),
+            (d / "celeba" / "img_align_celeba.zip").write_text("<html>quota"),
+        ),
+        "celeba64",
+        ["the checksum of celeba/img_align_celeba.zip is wrong (it is a web page", "faces"],
+    ),
+    (
+        lambda d: (
+            (d / "celeba" / "img_align_celeba").rename(d / "celeba" / "x"),
+            damaged(d / "img_align_celeba.zip", d / "celeba" / "img_align_celeba.zip"),
+        ),
+        "celeba64",
+        ["the checksum of celeba/img_align_celeba.zip is wrong: put", "faces"],
+    ),
+    (
+        lambda d: (d / "SVHN" / "train_32x32.mat").write_bytes(b"MATLAB 5.0"),
+        "svhn32",
+        ["checksum of SVHN/train_32x32.mat is wrong", "house_numbers"],
+    ),
+    (
+        lambda d: (d / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"<html>"),
+        "mnist28",
+        ["checksum of MNIST/raw/train-images-idx3-ubyte.gz is wrong", "digits"],
+    ),
+    (lambda d: (d / "empty").mkdir(), "mnist28 --data folder:~/empty", ["found 0 images", "no files at all"]),
     (lambda d: None, "mnist28 --data folder:~/nowhere", ["there is no folder"]),
     (lambda d: None, "svhn32 --images 31", ["--images 31 of svhn, which has 30"]),
     (lambda d: None, "svhn32 --batch-size 31", ["--batch-size 31 with 30 images"]),
-    (lambda d: (d/"cache").write_text("a file where the cache belongs"), "celeba64", ["cache"]),
+    (lambda d: (d / "cache").write_text("a file where the cache belongs"), "celeba64", ["cache"]),
 ]
 
 
@@ -192,8 +277,14 @@ PARAMS |= {
     "mnist28-trainer": ([0, 15*20*9 + 20 + 40, 0, 20*25*9 + 25 + 50, 0, 25*20*9 + 20 + 40, 20*9 + 1],
                         [10*9 + 10 + 20, 10*15*9 + 15 + 30, 0, 15*20*9 + 20 + 40, 0, 20*10*9 + 10 + 20, 10*9 + 1]),
 }
-TOTALS = {"mnist28": (747_841, 64_545), "mnist64": (12_654_336, 11_032_064), "celeba64": (12_658_432, 11_036_160), "svhn32": (372_672, 167_809),
-          "svhn32-code": (372_416, 167_809), "mnist28-trainer": (12_076, 6_196)}
+TOTALS = {
+    "mnist28": (747_841, 64_545),
+    "mnist64": (12_654_336, 11_032_064),
+    "celeba64": (12_658_432, 11_036_160),
+    "svhn32": (372_672, 167_809),
+    "svhn32-code": (372_416, 167_809),
+    "mnist28-trainer": (12_076, 6_196),
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -204,8 +295,10 @@ def test_parameters_layer_by_layer(name):
     found = [[sum(p.numel() for p in layer.parameters()) for layer in net.layers] for net in (G, D)]
     assert found == [[row.params for row in table] for table in (r.g_table, r.d_table)]
     assert all(p.is_meta for net in (G, D) for p in net.parameters())
-    if name != "digits": assert found == list(PARAMS[name])              # the default may change; the references may not
-    if name in TOTALS: assert tuple(map(sum, found)) == TOTALS[name]
+    if name != "digits":
+        assert found == list(PARAMS[name])              # the default may change; the references may not
+    if name in TOTALS:
+        assert tuple(map(sum, found)) == TOTALS[name]
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "mnist64-paper"])  # the same nets

@@ -4,14 +4,26 @@ import signal
 
 import pytest
 import torch
-from dcgan.datasets.files import Bank
+
 from dcgan.data import order, to_x
+from dcgan.datasets.files import Bank
+from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import digit_judge, judge_for
+from dcgan.evaluation.reports import (
+    Evaluation,
+    FidCallback,
+    Reference,
+    _pixels,
+    _rounded,
+    evaluate,
+    in_words,
+    page,
+    reference_for,
+)
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
-from dcgan.evaluation.reports import Evaluation, FidCallback, Reference, evaluate, in_words, page, pixels, reference_for, rounded
-from dcgan.datasets.sources import load
 from dcgan.training import Trainer
+
 from running import train
 
 
@@ -27,8 +39,11 @@ def few():
 
 class Chooser(torch.nn.Module):
     "A generator that draws from a bank."
-    def __init__(self, images): super().__init__(); self.images = images
-    def sample(self, n, seed=0): return to_x(self.images[order(len(self.images), 3, seed)[:n]])
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+    def sample(self, n, seed=0):
+        return to_x(self.images[order(len(self.images), 3, seed)[:n]])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +86,11 @@ def test_copies_of_images_outside_the_reference_are_found_among_its_own(few):
 def test_a_class_left_out_is_seen(few, fresh):
     bank = load("digits")
     v = evaluate(Chooser(bank.images[bank.labels != 7][5::10]), few, n=300, seeds=1).numbers
-    assert v["shares"][7] < .01 and v["classes"] < 9.2 < fresh.numbers["classes"] and v["fid"] > 1.3 * fresh.numbers["fid"]
+    assert (
+        v["shares"][7] < 0.01
+        and v["classes"] < 9.2 < fresh.numbers["classes"]
+        and v["fid"] > 1.3 * fresh.numbers["fid"]
+    )
 
 
 def test_too_few_samples_are_refused(few):
@@ -81,12 +100,20 @@ def test_too_few_samples_are_refused(few):
 
 def test_words_and_page_hold_what_matters(fresh, tmp_path):
     words = in_words(fresh)
-    assert words.startswith("digit-FID, not Inception FID: ") and "floor" in words and "bootstrap" in words and "cross-fitted" in words
+    assert (
+        words.startswith("digit-FID, not Inception FID: ")
+        and "floor" in words
+        and "bootstrap" in words
+        and "cross-fitted" in words
+    )
     assert len(words.splitlines()) == 5
     figure = page(fresh, "mine")
     figure.savefig(tmp_path / "report.png")
     samples, shares, pairs, near = figure.axes
-    assert len(shares.patches) == 20 and [t.get_text() for t in shares.get_legend().get_texts()] == ["real", "generated"]
+    assert len(shares.patches) == 20 and [t.get_text() for t in shares.get_legend().get_texts()] == [
+        "real",
+        "generated",
+    ]
 
 
 def test_one_seed_has_no_spread(few):
@@ -95,30 +122,43 @@ def test_one_seed_has_no_spread(few):
 
 
 def test_rounded_is_plain():
-    assert rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {"a": [None, .3333], "b": {"c": 2}, "d": "x"}
+    assert _rounded({"a": [float("nan"), 1 / 3], "b": {"c": 2}, "d": "x"}) == {
+        "a": [None, 0.3333],
+        "b": {"c": 2},
+        "d": "x",
+    }
 
 
 def test_pixels_of_large_images_are_fewer():
-    assert pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and pixels(torch.zeros(2, 1, 28, 28)).shape == (2, 784)
+    assert _pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and _pixels(
+        torch.zeros(2, 1, 28, 28)
+    ).shape == (2, 784)
 
 
 def test_references_of_digits():
     reference = reference_for("digits", 28, 1)
     assert (reference.name, len(reference.train.images), len(reference.held_out.images)) == ("digit-FID", 4000, 1000)
     for size, channels, words in (64, 1, "64×64 with 1"), (28, 3, "28×28 with 3"):
-        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resize=True"): reference_for("digits", size, channels)
+        with pytest.raises(ValueError, match=f"28×28 with 1 channel, these are {words}; ask for resize=True"):
+            reference_for("digits", size, channels)
     assert reference_for("digits", 64, 3, resize=True).train.images.shape == (4000, 1, 28, 28)
 
 
 def test_reference_of_other_data_has_a_judge_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("DCGAN_CACHE", str(tmp_path))
     monkeypatch.setattr("dcgan.evaluation.reports.load", lambda name, **k: load(name, **(k | {"images": 300})))
-    monkeypatch.setattr("dcgan.evaluation.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2))
+    monkeypatch.setattr(
+        "dcgan.evaluation.reports.judge_for", lambda bank, data_dir: judge_for(bank, data_dir, epochs=2)
+    )
     for data, size, classes in ("house_numbers", 32, (10,)), ("faces", 64, (5, 6, 5, 5, 5, 2, 2, 5)):
         reference = reference_for(data, size, 3)
         assert reference.name == f"{data}-FID" and reference.judge.classes == classes
         e = evaluate(Chooser(reference.train.images), reference, n=100, seeds=1)
-        assert isinstance(e, Evaluation) and e.numbers["metric"] == f"{data}-FID, not Inception FID" and "fid_crossfit_floor_of_2000" not in e.numbers
+        assert (
+            isinstance(e, Evaluation)
+            and e.numbers["metric"] == f"{data}-FID, not Inception FID"
+            and "fid_crossfit_floor_of_2000" not in e.numbers
+        )
         assert e.numbers["copies_features"] == 1 and 0 < e.numbers["judge_accuracy"] <= 1
     assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 2
 
@@ -127,12 +167,15 @@ def test_no_labels_no_judge(tmp_path, monkeypatch):
     from PIL import Image
     for split in "train", "test":
         (tmp_path / split).mkdir()
-        for i in range(3): Image.new("L", (16, 16), 40 * i).save(tmp_path / split / f"{i}.png")
+        for i in range(3):
+            Image.new("L", (16, 16), 40 * i).save(tmp_path / split / f"{i}.png")
     monkeypatch.setenv("DCGAN_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ValueError, match="has no labels"): reference_for(f"folder:{tmp_path}", 16, 1)
+    with pytest.raises(ValueError, match="has no labels"):
+        reference_for(f"folder:{tmp_path}", 16, 1)
 
 
-def measured(rows): return {row["epoch"]: row["digit_fid"] for row in rows if "digit_fid" in row}
+def measured(rows):
+    return {row["epoch"]: row["digit_fid"] for row in rows if "digit_fid" in row}
 
 
 def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
@@ -142,7 +185,10 @@ def test_the_callback_measures_when_due_and_changes_nothing(few, tiny):
     assert all(torch.equal(a, b) for a, b in zip(plain.best_G.state_dict().values(), run.best_G.state_dict().values()))
     x = run.best_G.sample(70, seed=0)
     from dcgan.evaluation.metrics import frechet, look
-    assert measured(run.history.rows)[3] == frechet(look(few.judge, x).features, look(few.judge, to_x(few.held_out.images)).features)
+
+    assert measured(run.history.rows)[3] == frechet(
+        look(few.judge, x).features, look(few.judge, to_x(few.held_out.images)).features
+    )
     assert len(curves(run.history.rows).axes) == 3 and len(curves(plain.history.rows).axes) == 2
 
 
@@ -173,15 +219,19 @@ def test_a_resumed_run_measures_the_same(few, tiny, tmp_path, monkeypatch, stop_
     step = Trainer.train_generator
     def stopping(self):
         step(self)
-        if self.step == stop_at - 1: os.kill(os.getpid(), signal.SIGINT)
+        if self.step == stop_at - 1:
+            os.kill(os.getpid(), signal.SIGINT)
     with monkeypatch.context() as m:
         m.setattr(Trainer, "train_generator", stopping)
         first = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks)
     assert first.stopped and first.step == stop_at
     second = train(tiny, tmp_path / "run", save_plots=False, callbacks=callbacks, resume=True)
-    assert measured(second.history.rows) == measured(whole.history.rows) and list(measured(whole.history.rows)) == [1, 3]
+    assert measured(second.history.rows) == measured(whole.history.rows) and list(
+        measured(whole.history.rows)
+    ) == [1, 3]
     assert (tmp_path / "run/history.csv").read_text().splitlines()[0].endswith(",digit_fid")
 
 
 def test_the_callback_wants_whole_epochs(few):
-    with pytest.raises(ValueError, match="evaluate_every is 0"): FidCallback(few, 0)
+    with pytest.raises(ValueError, match="evaluate_every is 0"):
+        FidCallback(few, 0)

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from dcgan.evaluation.metrics import digit_fid
 from dcgan.networks import ASSETS, Generator, shipped
 from dcgan.recipes import command, from_json
-from running import train
+
 from notebooks import ROOT
-from safetensors.torch import load_file
+from running import train
 
 sys.path.insert(0, str(ROOT / "bench"))
 import ship  # noqa: E402
@@ -33,7 +35,8 @@ def test_a_shipped_run_is_whole(name):
     x = G.sample(5)
     assert x.dtype == torch.float and x.shape[1:] == recipe.x_shape and x.abs().max() <= 1 and x.std(0).mean() > 0.1
     assert report["command"] == command(recipe) and report["images"] > 0 and report["machine"]
-    with open(folder / "history.csv", newline="") as f: rows = list(csv.DictReader(f))
+    with open(folder / "history.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
     assert int(rows[-1]["step"]) == report["steps"]
     assert len((folder / "film.txt").read_text().split()) == 6
 
@@ -51,10 +54,19 @@ def test_shipping_a_run(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(ship, "ASSETS", tmp_path)
     trainer = train(tiny.replace(sample_every=1), tmp_path / "run")
     folder = ship.ship(tmp_path / "run", "little")
-    assert {f.name for f in folder.iterdir()} == {"config.json", "model.safetensors", "recipe.json", "history.csv", "report.json", "film.png", "film.txt"}
+    assert {f.name for f in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "recipe.json",
+        "history.csv",
+        "report.json",
+        "film.png",
+        "film.txt",
+    }
     assert (folder / "film.txt").read_text().split()[0] == "0" and (folder / "film.txt").read_text().split()[-1] == "16"
     a, b = trainer.best_G.sample(8, seed=3), Generator.from_pretrained(folder).sample(8, seed=3)
     assert not torch.equal(a, b) and (a - b).abs().max() < 0.02  # half precision
     monkeypatch.setattr(ship, "LIMIT", 100)
-    with pytest.raises(ValueError, match="at most 100"): ship.ship(tmp_path / "run", "too-large")
+    with pytest.raises(ValueError, match="at most 100"):
+        ship.ship(tmp_path / "run", "too-large")
     assert not (tmp_path / "too-large").exists()

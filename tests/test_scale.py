@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dcgan.datasets.sources import load
+from dcgan.engine.cost import CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, too_large
 from dcgan.networks import Discriminator
 from dcgan.recipes import RECIPES
-from dcgan.engine.cost import CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, too_large
-from dcgan.datasets.sources import load
 from dcgan.steps import d_step, g_step
-from torch.utils.flop_counter import FlopCounterMode
 
 NARROW = {name: recipe.replace(filters=8) for name, recipe in RECIPES.items()}
 
@@ -26,8 +27,10 @@ def test_the_cost_is_what_pytorch_counts(name, channels):
     G, D = recipe.networks()
     opt_g, opt_d = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D))
     z = torch.randn(b, recipe.z_dim)
-    with FlopCounterMode(display=False) as of_d: d_step(D, G, opt_d, torch.randn(b, *recipe.x_shape), z)
-    with FlopCounterMode(display=False) as of_g: g_step(D, G, opt_g, z)
+    with FlopCounterMode(display=False) as of_d:
+        d_step(D, G, opt_d, torch.randn(b, *recipe.x_shape), z)
+    with FlopCounterMode(display=False) as of_g:
+        g_step(D, G, opt_g, z)
     c = cost(recipe)
     assert (of_d.get_total_flops(), of_g.get_total_flops()) == (2 * b * c.d_macs, 2 * b * c.g_macs)
     assert c.flops == 2 * (c.d_macs + c.g_macs)
@@ -56,10 +59,17 @@ def test_what_is_kept_is_what_autograd_keeps(name):
 
 def test_memory_and_the_batch_that_fits():
     r = RECIPES["celeba64"]
-    assert memory(r, 256) > memory(r, 128) > memory(r, 128, "bf16") == memory(r, 128, "fp16") > memory(r.replace(filters=64), 128, "bf16")
+    assert (
+        memory(r, 256)
+        > memory(r, 128)
+        > memory(r, 128, "bf16")
+        == memory(r, 128, "fp16")
+        > memory(r.replace(filters=64), 128, "bf16")
+    )
     found = [fitting_batch(r, free * 1e9, "bf16") for free in (0.45, 0.5, 1, 4, 16, 80)]
     assert found == sorted(found) and found[0] >= 2 and found[-1] > 1000 and all(b % 8 == 0 or b == 2 for b in found)
-    for b, free in zip(found[2:], (1e9, 4e9, 16e9)): assert memory(r, b, "bf16") <= free < memory(r, b + 8, "bf16")
+    for b, free in zip(found[2:], (1e9, 4e9, 16e9)):
+        assert memory(r, b, "bf16") <= free < memory(r, b + 8, "bf16")
     assert fitting_batch(r, 8e9, "fp32") < fitting_batch(r, 8e9, "bf16")
     assert fitting_batch(r, memory(r, 2)) == 2 and fitting_batch(r, memory(r, 8)) == 8
     said = too_large(r.replace(batch_size=4096), 2e9)
@@ -71,22 +81,35 @@ def test_textbook_prints_a_line_a_step_and_learns(images, capsys):
     seen = []
     forward = Discriminator.forward
     Discriminator.forward = lambda self, x: seen.append(next(self.parameters()).detach().clone()) or forward(self, x)
-    try: list(textbook(small(), images[:64], 1))
-    finally: Discriminator.forward = forward
+    try:
+        list(textbook(small(), images[:64], 1))
+    finally:
+        Discriminator.forward = forward
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[1].startswith("[0/1][1/2] Loss_D: ") and not torch.equal(seen[0], seen[-1])
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: memory(small(), 8, "fp8"), ["'fp8'"]), (lambda: fitting_batch(small(), 1000), ["digits", "MiB", "filters than 4"]),
-    (lambda: estimate(small(), 1, 1, share=15), ["share is 15"]), (lambda: estimate(small(), 1, 1, scaling=0), ["scaling is 0"])])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: memory(small(), 8, "fp8"), ["'fp8'"]),
+        (lambda: fitting_batch(small(), 1000), ["digits", "MiB", "filters than 4"]),
+        (lambda: estimate(small(), 1, 1, share=15), ["share is 15"]),
+        (lambda: estimate(small(), 1, 1, scaling=0), ["scaling is 0"]),
+    ],
+)
 def test_what_can_not_be_meant_is_said(call, words):
-    with pytest.raises(ValueError) as e: call()
+    with pytest.raises(ValueError) as e:
+        call()
     assert all(w in str(e.value) for w in words) and "\n" not in str(e.value), e.value
 
 
 def test_only_memory_that_ran_out_is_explained():
-    cpu, full, other = torch.device("cpu"), RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), RuntimeError("shape")
+    cpu, full, other = (
+        torch.device("cpu"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("shape"),
+    )
     said = explained(full, small(), cpu, "bf16")
     assert isinstance(said, ValueError) and "A batch of 32 does not fit" in str(said)
     assert explained(other, small(), cpu, "bf16") is other

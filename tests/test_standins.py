@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+
 from dcgan.datasets.drawn import FACTORS, GROUNDS, face_factors, faces, faces_from, house_numbers
 
 MAKERS = house_numbers, faces
@@ -61,8 +62,20 @@ def test_global_generators_are_left_alone(make):
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("bad, name", [({"n": 0}, "n"), ({"n": -3}, "n"), ({"n": 2.5}, "n"), ({"n": True}, "n"), ({"n": "8"}, "n"),
-                                       ({"seed": -1}, "seed"), ({"seed": None}, "seed"), ({"start": -1}, "start"), ({"seed": 2**63}, "seed")])
+@pytest.mark.parametrize(
+    "bad, name",
+    [
+        ({"n": 0}, "n"),
+        ({"n": -3}, "n"),
+        ({"n": 2.5}, "n"),
+        ({"n": True}, "n"),
+        ({"n": "8"}, "n"),
+        ({"seed": -1}, "seed"),
+        ({"seed": None}, "seed"),
+        ({"start": -1}, "start"),
+        ({"seed": 2**63}, "seed"),
+    ],
+)
 def test_bad_numbers_are_refused(make, bad, name):
     with pytest.raises(ValueError, match=f"^{name} is .*whole number") as e:
         make(**{"n": 2} | bad)
@@ -125,7 +138,11 @@ def test_factors_keep_their_ranges_and_are_independent():
         if factor.names == ("no", "yes"):
             assert v.dtype == bool and .35 < v.mean() < .45
         elif factor.names:
-            assert v.dtype == np.int64 and (np.bincount(v) > .8*4000/len(factor.names)).all() and v.max() == len(factor.names) - 1
+            assert (
+                v.dtype == np.int64
+                and (np.bincount(v) > 0.8 * 4000 / len(factor.names)).all()
+                and v.max() == len(factor.names) - 1
+            )
         else:
             width = factor.high - factor.low
             assert v.dtype == np.float32 and factor.low <= v.min() < factor.low + .01*width
@@ -164,7 +181,12 @@ def test_a_smile_moves_the_mouth_only():
     sad, glad = (faces_from(people(n, smile=[s]*n)) for s in (-1., 1.))
     where = moved(sad, glad)
     assert (where.sum((1, 2)) > 30).all()
-    assert not where[:, :36].any() and not where[:, 58:].any() and not where[:, :, :12].any() and not where[:, :, 52:].any()
+    assert (
+        not where[:, :36].any()
+        and not where[:, 58:].any()
+        and not where[:, :, :12].any()
+        and not where[:, :, 52:].any()
+    )
     small = moved(sad, faces_from(people(n, smile=[-.6]*n))).sum((1, 2)).float().mean()
     assert 0 < small < where.sum((1, 2)).float().mean()  # a little more smile moves less
 

@@ -3,12 +3,13 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
 from dcgan.losses import g_loss_saturating
 from dcgan.networks import latent
 from dcgan.recipes import RECIPES
 from dcgan.steps import Engine, Targets, as_is, average_beta, d_step, follow, frozen, g_step, real_probability
-from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def test_d_step_changes_d_and_only_the_running_averages_of_g(game):
     d_step(D, G, opt_d, x, z)
     assert changed(G, g) == buffers(G), "G makes fakes in train mode: its averages move, its weights stay"
     assert changed(D, d) == parameters(D) | buffers(D)
-    assert all(D.state_dict()[k] == 2 for k in buffers(D) if k.endswith("num_batches_tracked")), "real and fake are two batches"
+    assert all(D.state_dict()[k] == 2 for k in buffers(D) if k.endswith("num_batches_tracked")), (
+        "real and fake are two batches"
+    )
     assert all(p.grad is None for p in G.parameters()) and not opt_g.state
 
 
@@ -106,10 +109,12 @@ def test_old_gradients_do_not_pile_up(game):
 def test_the_steps_play_the_game(game):
     G, D, opt_g, opt_d, x, z = game
     first = d_step(D, G, opt_d, x, z)
-    for _ in range(30): last = d_step(D, G, opt_d, x, z)
+    for _ in range(30):
+        last = d_step(D, G, opt_d, x, z)
     assert last[0] < first[0] and last[1] > first[1] and last[2] < first[2], "D alone learns to tell them apart"
     first = g_step(D, G, opt_g, z)
-    for _ in range(30): last = g_step(D, G, opt_g, z)
+    for _ in range(30):
+        last = g_step(D, G, opt_g, z)
     assert last[0] < first[0] and last[1] > first[1], "then G alone learns to fool it"
 
 
@@ -154,7 +159,8 @@ def test_autocast_covers_the_forwards_and_not_the_loss(game):
     assert all(p.grad.dtype == torch.float32 for net in (G, D) for p in net.parameters())
 
 
-class Trouble(Exception): pass
+class Trouble(Exception):
+    pass
 
 
 def test_d_is_melted_again_even_after_an_exception(game):
@@ -187,7 +193,9 @@ def test_the_probability_of_real_is_a_mean():
 
 # The engine and the moving average
 
-@pytest.mark.parametrize("precision, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+@pytest.mark.parametrize(
+    "precision, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
 def test_autocast_casts_the_forwards(precision, dtype):
     layer, x = nn.Linear(3, 3), torch.randn(2, 3)
     with Engine(precision=precision).autocast():

@@ -4,7 +4,8 @@ import io
 import tokenize
 
 import pytest
-from notebooks import MODULES, NOTEBOOKS, code_cells, python, tags
+
+from notebooks import MODULES, NOTEBOOKS, code_cells, python
 
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 
@@ -32,14 +33,22 @@ def undocumented(source):
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     commented = {t.start[0] for t in tokens if t.type == tokenize.COMMENT}
     body = ast.parse(source).body
-    public = [ast.literal_eval(n.value) for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    public = [
+        ast.literal_eval(n.value)
+        for n in body
+        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+    ]
     for node in body:
         if not isinstance(node, (*FUNCTIONS, ast.ClassDef)) or node.name not in sum(public, []):
             continue
         yield from () if ast.get_docstring(node) else [f"{node.name} (docstring)"]
         functions, lines = [node] if isinstance(node, FUNCTIONS) else [], []
         if isinstance(node, ast.ClassDef):
-            functions = [f for f in node.body if isinstance(f, FUNCTIONS) and (f.name == "__init__" or f.name[0] != "_")]
+            functions = [
+                f
+                for f in node.body
+                if isinstance(f, FUNCTIONS) and (f.name == "__init__" or f.name[0] != "_")
+            ]
             lines = [(ast.unparse(f.target), f.lineno) for f in node.body if isinstance(f, ast.AnnAssign)]
         for f in functions:
             given = [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs]

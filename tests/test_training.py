@@ -14,27 +14,32 @@ import time
 import traceback
 from pathlib import Path
 
-import dcgan.checkpoints
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+import dcgan.checkpoints
 from dcgan.cli import main
 from dcgan.data import Batches
+from dcgan.datasets.sources import load
 from dcgan.engine.devices import has_bf16, pick_precision
 from dcgan.networks import Generator, latent
-from dcgan.recipes import RECIPES, from_json
-from dcgan.datasets.sources import load
-from dcgan.training import Progress, Trainer, decayed
-from running import train, trainer as trainer_for
-from torch import nn
+from dcgan.recipes import from_json
+from dcgan.training import Live, Progress, Trainer, decayed
+
+from running import train
+from running import trainer as trainer_for
 
 TIMES = "seconds", "images_per_s"
 
 
 def same(a, b):
     "Equal through dicts and lists, tensors bit for bit."
-    if isinstance(a, dict): return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)): return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
@@ -74,7 +79,8 @@ def at(monkeypatch, step, act, verb="train_generator"):
     whole = getattr(Trainer, verb)
     def watched(self, *x):
         whole(self, *x)
-        if self.step == step - 1: act(self)
+        if self.step == step - 1:
+            act(self)
     monkeypatch.setattr(Trainer, verb, watched)
 
 
@@ -104,8 +110,19 @@ def plain_loop(G, D, recipe, batches, fused):
 
 @pytest.fixture
 def ten_steps(tiny):
-    return tiny.replace(filters=16, images=640, epochs=1, ema=None, shift=0, rotate=0., decay="none", lr_g=2e-4, lr_d=2e-4,
-                        real_label=0.9, log_every=1)
+    return tiny.replace(
+        filters=16,
+        images=640,
+        epochs=1,
+        ema=None,
+        shift=0,
+        rotate=0.0,
+        decay="none",
+        lr_g=2e-4,
+        lr_d=2e-4,
+        real_label=0.9,
+        log_every=1,
+    )
 
 
 def x_of(recipe, layout):
@@ -138,7 +155,10 @@ def test_layout_and_fused_adam_change_rounding_only(ten_steps, seed):
     trainer.train_discriminator(x_of(recipe, torch.channels_last)[0])
     d_grads = [p.grad for p in trainer.D.parameters()]
     trainer.train_generator()
-    for net, ours, wanted in (trainer.D, d_grads, grads[0][0]), (trainer.G, [p.grad for p in trainer.G.parameters()], grads[0][1]):
+    for net, ours, wanted in (
+        (trainer.D, d_grads, grads[0][0]),
+        (trainer.G, [p.grad for p in trainer.G.parameters()], grads[0][1]),
+    ):
         idle = [f"layers.{i}.conv.bias" for i, row in enumerate(net.table) if row.norm]
         kept = [i for i, (name, _) in enumerate(net.named_parameters()) if name not in idle]
         a, b = (torch.cat([g[i].flatten() for i in kept]) for g in (ours, wanted))
@@ -157,7 +177,9 @@ def test_precision(tiny):
     cpu = torch.device("cpu")
     assert pick_precision("auto", cpu) == ("bf16" if has_bf16(cpu) else "fp32")
     trainer = train(tiny, precision="bf16")
-    assert trainer.engine.precision == "bf16" and all(p.dtype == torch.float32 for net in (trainer.G, trainer.D) for p in net.parameters())
+    assert trainer.engine.precision == "bf16" and all(
+        p.dtype == torch.float32 for net in (trainer.G, trainer.D) for p in net.parameters()
+    )
     assert trainer.history.rows[0]["loss_d"] != train(tiny).history.rows[0]["loss_d"]
 
 
@@ -166,8 +188,14 @@ def test_the_rates_go_to_zero_over_the_run(tiny, monkeypatch, decay, rates):
     assert [decayed(2e-4, decay, done) for done in (0, 0.5, 1)] == pytest.approx([2e-4 * r for r in rates])
     seen = []
     whole = Trainer.train_generator
-    monkeypatch.setattr(Trainer, "train_generator",
-                        lambda self: (whole(self), seen.append((self.opt_g.param_groups[0]["lr"], self.opt_d.param_groups[0]["lr"]))))
+    monkeypatch.setattr(
+        Trainer,
+        "train_generator",
+        lambda self: (
+            whole(self),
+            seen.append((self.opt_g.param_groups[0]["lr"], self.opt_d.param_groups[0]["lr"])),
+        ),
+    )
     train(tiny.replace(decay=decay, lr_g=1e-3, lr_d=2e-3))
     assert seen == [(decayed(1e-3, decay, i / 16), decayed(2e-3, decay, i / 16)) for i in range(16)]
 
@@ -195,7 +223,24 @@ def test_the_moving_average_is_the_one_on_paper(tiny, monkeypatch):
 def straight(tmp_path_factory, tiny):
     "Four epochs without interruption, through the command line."
     run = tmp_path_factory.mktemp("straight") / "run"
-    assert main(["train", "digits", *flags_of(tiny), "--run", str(run), "--precision", "fp32", "--device", "cpu", "--verbose", "0"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "digits",
+                *flags_of(tiny),
+                "--run",
+                str(run),
+                "--precision",
+                "fp32",
+                "--device",
+                "cpu",
+                "--verbose",
+                "0",
+            ]
+        )
+        == 0
+    )
     return run
 
 
@@ -221,7 +266,9 @@ main(sys.argv[1:])
 def test_four_epochs_are_two_and_a_kill_and_two_more(tiny, straight, tmp_path):
     run, quiet = tmp_path / "run", ["--precision", "fp32", "--device", "cpu", "--verbose", "0"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, "train", "digits", *flags_of(tiny), "--run", str(run), *quiet], env=env)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "train", "digits", *flags_of(tiny), "--run", str(run), *quiet], env=env
+    )
     assert killed.returncode == -signal.SIGKILL and state(run)["step"] == 8
     assert not same(state(run)["G"], state(straight)["G"])
     resumed = subprocess.run([sys.executable, "-m", "dcgan", "train", "digits", "--run", str(run), "--resume", *quiet],
@@ -249,7 +296,8 @@ def moments(patch, kill_at, log):
     def die(): os.kill(os.getpid(), signal.SIGKILL)
     def before(whole, name, detail):
         def call(*args, **kwargs):
-            if due(name, *detail(args)): die()
+            if due(name, *detail(args)):
+                die()
             return whole(*args, **kwargs)
         return call
     def half_written(path, *mode, **how):
@@ -285,9 +333,12 @@ def in_a_child(work, wait=None):
     pid = os.fork()
     if pid == 0:
         status = 1
-        try: status = work()
-        except BaseException: traceback.print_exc()
-        finally: os._exit(status if type(status) is int else 0)
+        try:
+            status = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status if type(status) is int else 0)
     if wait is not None:
         time.sleep(wait)
         os.kill(pid, signal.SIGKILL)
@@ -297,7 +348,8 @@ def in_a_child(work, wait=None):
 def goes_on(tiny, run, straight):
     "Resume: the note, if it goes on to the same end; the sentence, if nothing had been saved yet."
     had = [p.name for p in run.glob("checkpoint*.pt")]
-    try: trainer = train(tiny, run, resume=True)
+    try:
+        trainer = train(tiny, run, resume=True)
     except (ValueError, FileNotFoundError) as e:
         assert not had, f"there was {had}, but: {e}"
         return str(e)
@@ -318,7 +370,12 @@ def test_a_kill_at_any_moment_is_survived(tiny, straight, plain_pictures, tmp_pa
     third = list(range(saves[2], saves[2] + 6))  # half written, flushed, moved, moved, and what follows
     assert [names[i].split(".")[0].split()[0] for i in third[:4]] == ["open", "fsync", "replace", "replace"]
     chance = random.Random(0)
-    arranged = [*third, saves[1], saves[4], saves[4] + 4]  # the last: the checkpoint is whole, what lies beside it is not
+    arranged = [
+        *third,
+        saves[1],
+        saves[4],
+        saves[4] + 4,
+    ]  # the last: the checkpoint is whole, what lies beside it is not
     arranged += chance.sample([i for i in range(len(log)) if i not in arranged], 7)
     notes = {}
     for i in arranged:
@@ -337,16 +394,35 @@ def test_a_kill_before_the_first_checkpoint_is_said(tiny, plain_pictures, tmp_pa
     for i in 0, 3:
         run = tmp_path / str(i)
         killed_at(i, tiny, run)
-        with pytest.raises((ValueError, FileNotFoundError), match=r"no run to resume|no checkpoint.*delete it and start a new run"):
+        with pytest.raises(
+            (ValueError, FileNotFoundError),
+            match=r"no run to resume|no checkpoint.*delete it and start a new run",
+        ):
             train(tiny, run, resume=True)
 
 
 @pytest.mark.parametrize("step", (1, 6, 8, 16))
-def test_ctrl_c_saves_and_the_printed_command_goes_on(tiny, straight, plain_pictures, tmp_path, monkeypatch, capsys, step):
+def test_ctrl_c_saves_and_the_printed_command_goes_on(
+    tiny, straight, plain_pictures, tmp_path, monkeypatch, capsys, step
+):
     run = tmp_path / "a run"
     with monkeypatch.context() as m:
         at(m, step, lambda trainer: os.kill(os.getpid(), signal.SIGINT))
-        done = main(["train", "digits", *flags_of(tiny), "--run", str(run), "--precision", "fp32", "--device", "cpu", "--verbose", "0"])
+        done = main(
+            [
+                "train",
+                "digits",
+                *flags_of(tiny),
+                "--run",
+                str(run),
+                "--precision",
+                "fp32",
+                "--device",
+                "cpu",
+                "--verbose",
+                "0",
+            ]
+        )
     said = capsys.readouterr()
     assert said.err == "" and state(run)["step"] == step
     if step < 16:
@@ -360,7 +436,22 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(tiny, straight, plain_pict
 def test_a_second_ctrl_c_interrupts_at_once(tiny, straight, plain_pictures, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         at(m, 6, lambda trainer: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
-        assert main(["train", "digits", *flags_of(tiny), "--run", str(tmp_path / "run"), "--precision", "fp32", "--verbose", "0"]) == 130
+        assert (
+            main(
+                [
+                    "train",
+                    "digits",
+                    *flags_of(tiny),
+                    "--run",
+                    str(tmp_path / "run"),
+                    "--precision",
+                    "fp32",
+                    "--verbose",
+                    "0",
+                ]
+            )
+            == 130
+        )
     assert state(tmp_path / "run")["step"] == 4
     goes_on(tiny, tmp_path / "run", straight)
 
@@ -377,7 +468,12 @@ def test_callbacks_and_ctrl_c_at_an_epoch_s_end(tiny, plain_pictures, tmp_path, 
 def test_resume_keeps_the_precision_of_the_start(tiny, plain_pictures, tmp_path):
     train(tiny.replace(epochs=1, decay="none"), tmp_path / "run", precision="bf16")
     assert train(tiny.replace(decay="none"), tmp_path / "run", resume=True, precision="auto").engine.precision == "bf16"
-    assert train(tiny.replace(decay="none", epochs=5), tmp_path / "run", resume=True, precision="fp32").engine.precision == "fp32"
+    assert (
+        train(
+            tiny.replace(decay="none", epochs=5), tmp_path / "run", resume=True, precision="fp32"
+        ).engine.precision
+        == "fp32"
+    )
 
 
 # Refused: other recipes, other images, other checkpoints
@@ -403,7 +499,12 @@ def test_resume_refuses_what_would_be_another_run(tiny, begun, tmp_path):
     before = contents(tmp_path)
     refused(["exists", "resume=True"], tiny, begun)
     refused(["epoch 2", "not 1"], tiny.replace(epochs=1), begun, resume=True)
-    refused(["lr_g: 0.001 → 0.002", "seed: 0 → 3", "only the epochs"], tiny.replace(lr_g=2e-3, seed=3), begun, resume=True)
+    refused(
+        ["lr_g: 0.001 → 0.002", "seed: 0 → 3", "only the epochs"],
+        tiny.replace(lr_g=2e-3, seed=3),
+        begun,
+        resume=True,
+    )
     refused(["recipe.json"], tiny, tmp_path / "nowhere", resume=True)
     refused(["256", "300"], tiny, begun, resume=True, images=load("digits", images=300).images)
     assert contents(tmp_path) == before
@@ -488,7 +589,10 @@ def test_with_both_broken_nothing_is_touched(tiny, begun):
 def test_the_note_is_printed(tiny, begun, capsys):
     (begun / "checkpoint.pt").write_bytes(b"PK")
     train(tiny.replace(epochs=2), begun, resume=True, verbose=1)
-    assert "checkpoint.pt is cut short or is no checkpoint; going on from the one before it, step 4." in capsys.readouterr().out
+    assert (
+        "checkpoint.pt is cut short or is no checkpoint; going on from the one before it, step 4."
+        in capsys.readouterr().out
+    )
 
 
 # Faults on the way
@@ -507,7 +611,8 @@ def test_nan_in_a_loss_stops_and_keeps_the_last_good_checkpoint(tiny, plain_pict
 @pytest.mark.parametrize("step", (6, 8, 9))  # a picture is due, a checkpoint is due, neither
 def test_nan_in_a_weight_never_reaches_a_checkpoint(tiny, plain_pictures, tmp_path, monkeypatch, step):
     def spoil(trainer):
-        with torch.no_grad(): trainer.G.layers[0].conv.weight[0, 0] = float("nan")
+        with torch.no_grad():
+            trainer.G.layers[0].conv.weight[0, 0] = float("nan")
     at(monkeypatch, step, spoil)
     with pytest.raises(FloatingPointError, match=f"step ({step}|{step + 1})"):
         train(tiny, tmp_path / "run")
@@ -524,14 +629,27 @@ def limited(size, argv):
         return main(argv)
     status = in_a_child(work)
     os.close(into)
-    with open(out) as f: return status, f.read()
+    with open(out) as f:
+        return status, f.read()
 
 
 @pytest.mark.parametrize("share", (0.02, 0.5, 0.99))
 def test_a_full_disk_leaves_the_last_checkpoint(tiny, begun, tmp_path, share):
     before = contents(begun)
     size = int((begun / "checkpoint.pt").stat().st_size * share)
-    argv = ["train", "digits", "--run", str(begun), "--resume", "--epochs", "4", "--precision", "fp32", "--verbose", "0"]
+    argv = [
+        "train",
+        "digits",
+        "--run",
+        str(begun),
+        "--resume",
+        "--epochs",
+        "4",
+        "--precision",
+        "fp32",
+        "--verbose",
+        "0",
+    ]
     status, said = limited(size, argv)
     assert status == 2 and said.count("\n") == 1 and str(begun) in said and "too large" in said, said
     for name in "checkpoint.pt", "checkpoint-previous.pt":
@@ -542,7 +660,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(tiny, begun, tmp_path, share):
 
 def test_a_full_disk_at_the_start_leaves_nothing(tiny, plain_pictures, tmp_path):
     for size in 10, 3000:
-        status, said = limited(size, ["train", "digits", *flags_of(tiny), "--run", str(tmp_path / "run"), "--verbose", "0"])
+        status, said = limited(
+            size, ["train", "digits", *flags_of(tiny), "--run", str(tmp_path / "run"), "--verbose", "0"]
+        )
         assert status == 2 and said.count("\n") == 1 and "too large" in said and str(tmp_path / "run") in said, said
         assert not (tmp_path / "run").exists()
 
@@ -557,10 +677,17 @@ def test_a_folder_that_cannot_be_made_is_said(tiny, tmp_path, monkeypatch, capsy
     assert os.listdir() == ["a file"]
 
 
-@pytest.mark.parametrize("images, words", [
-    (torch.zeros(100, 1, 28, 28), ["uint8"]), (torch.zeros(0, 1, 28, 28, dtype=torch.uint8), ["no images"]),
-    (torch.zeros(100, 28, 28, dtype=torch.uint8), ["(100, 28, 28)"]), (torch.zeros(100, 1, 32, 32, dtype=torch.uint8), ["(1, 32, 32)", "(1, 28, 28)"]),
-    (torch.zeros(100, 3, 28, 28, dtype=torch.uint8), ["(3, 28, 28)", "(1, 28, 28)"]), (torch.zeros(10, 1, 28, 28, dtype=torch.uint8), ["64", "10"])])
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (torch.zeros(100, 1, 28, 28), ["uint8"]),
+        (torch.zeros(0, 1, 28, 28, dtype=torch.uint8), ["no images"]),
+        (torch.zeros(100, 28, 28, dtype=torch.uint8), ["(100, 28, 28)"]),
+        (torch.zeros(100, 1, 32, 32, dtype=torch.uint8), ["(1, 32, 32)", "(1, 28, 28)"]),
+        (torch.zeros(100, 3, 28, 28, dtype=torch.uint8), ["(3, 28, 28)", "(1, 28, 28)"]),
+        (torch.zeros(10, 1, 28, 28, dtype=torch.uint8), ["64", "10"]),
+    ],
+)
 def test_banks_that_do_not_fit_are_refused_before_anything_is_made(tiny, tmp_path, images, words):
     refused(words, tiny, tmp_path / "run", images=images)
     assert not os.listdir(tmp_path)
@@ -574,7 +701,10 @@ def test_looking_at_a_run_does_not_change_it(tiny, straight, tmp_path):
     trainer = trainer_for(tiny, tmp_path / "run", callbacks=[metric])
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     trainer.train()
-    assert same(before[0], torch.get_rng_state()) and before[1:] == (np.random.get_state()[1].tolist(), random.getstate())
+    assert same(before[0], torch.get_rng_state()) and before[1:] == (
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+    )
     blind = train(tiny, save_plots=False)
     for part in "G", "D", "opt_g", "opt_d", "G_ema":
         assert same(blind.state()[part], trainer.state()[part]) and same(blind.state()[part], state(straight)[part])
@@ -589,10 +719,20 @@ def test_verbose_is_cumulative(tiny, capsys):
         said.append(set(out.splitlines()))
     none, shapes, optimisers, parameters = said
     timed = {line for line in shapes if "images/s" in line}
-    assert not none and shapes - timed <= optimisers and (optimisers - {l for l in optimisers if "images/s" in l}) <= parameters
-    assert any("conv_t" in line for line in shapes) and any("256 images of digits" in line and "fp32" in line for line in shapes)
-    assert not any("betas" in line for line in shapes) and any(f"betas: (0.5, {tiny.beta2})" in line for line in optimisers)
-    assert not any("D.layers.0.conv.weight" in line for line in optimisers) and any("D.layers.0.conv.weight" in line for line in parameters)
+    assert (
+        not none
+        and shapes - timed <= optimisers
+        and (optimisers - {l for l in optimisers if "images/s" in l}) <= parameters
+    )
+    assert any("conv_t" in line for line in shapes) and any(
+        "256 images of digits" in line and "fp32" in line for line in shapes
+    )
+    assert not any("betas" in line for line in shapes) and any(
+        f"betas: (0.5, {tiny.beta2})" in line for line in optimisers
+    )
+    assert not any("D.layers.0.conv.weight" in line for line in optimisers) and any(
+        "D.layers.0.conv.weight" in line for line in parameters
+    )
     with pytest.raises(ValueError, match="verbose is 4"):
         Progress(4)
 
@@ -615,11 +755,17 @@ def test_what_callbacks_return_joins_the_epoch_s_row_in_plain_numbers(tiny, plai
 
 def test_the_history_holds_means_of_what_happened(tiny, tmp_path, plain_pictures, monkeypatch):
     seen, whole = [], Trainer.train_generator
-    monkeypatch.setattr(Trainer, "train_generator", lambda self: (whole(self), seen.append([*self.d_stats, *self.g_stats])))
+    monkeypatch.setattr(
+        Trainer, "train_generator", lambda self: (whole(self), seen.append([*self.d_stats, *self.g_stats]))
+    )
     rows = train(tiny, tmp_path / "run").history.rows
-    assert [row["step"] for row in rows] == [3, 4, 7, 8, 11, 12, 15, 16] and [row["epoch"] for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [row["step"] for row in rows] == [3, 4, 7, 8, 11, 12, 15, 16] and [
+        row["epoch"] for row in rows
+    ] == [0, 0, 1, 1, 2, 2, 3, 3]
     means = torch.tensor(seen[:3]).mean(0).tolist()
-    assert [rows[0][k] for k in ("loss_d", "d_x", "d_gz_before", "loss_g", "d_gz_after")] == pytest.approx(means, rel=1e-6)
+    assert [rows[0][k] for k in ("loss_d", "d_x", "d_gz_before", "loss_g", "d_gz_after")] == pytest.approx(
+        means, rel=1e-6
+    )
     assert all(row["seconds"] > 0 and row["images_per_s"] > 0 for row in rows)
     with open(tmp_path / "run/history.csv") as f:
         assert [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)] == rows
@@ -627,15 +773,29 @@ def test_the_history_holds_means_of_what_happened(tiny, tmp_path, plain_pictures
 
 def test_the_last_epoch_is_always_saved(tiny, plain_pictures, tmp_path, monkeypatch):
     saved, whole = [], dcgan.checkpoints.save_checkpoint
-    monkeypatch.setattr(dcgan.checkpoints, "save_checkpoint", lambda state, *rest: (saved.append(state["step"]), whole(state, *rest)))
+    monkeypatch.setattr(
+        dcgan.checkpoints,
+        "save_checkpoint",
+        lambda state, *rest: (saved.append(state["step"]), whole(state, *rest)),
+    )
     train(tiny.replace(save_every=3), tmp_path / "run")
     train(tiny.replace(save_every=10), tmp_path / "other")
     train(tiny, tmp_path / "mine", save_every=2)
     assert saved == [0, 12, 16] + [0, 16] + [0, 8, 16]
 
 
-FILES = {"recipe.json", "report.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt", "generator/config.json", "generator/model.safetensors"}
-PLOTS = {"samples.png", "samples.gif", "losses.png", "losses.gif", "real_and_fake.png"} | {f"samples/step-{s:07d}.png" for s in (0, 3, 6, 9, 12, 15)}
+FILES = {
+    "recipe.json",
+    "report.json",
+    "history.csv",
+    "checkpoint.pt",
+    "checkpoint-previous.pt",
+    "generator/config.json",
+    "generator/model.safetensors",
+}
+PLOTS = {"samples.png", "samples.gif", "losses.png", "losses.gif", "real_and_fake.png"} | {
+    f"samples/step-{s:07d}.png" for s in (0, 3, 6, 9, 12, 15)
+}
 
 
 def test_what_lies_in_a_run_folder(tiny, straight, tmp_path, plain_pictures):
@@ -645,14 +805,22 @@ def test_what_lies_in_a_run_folder(tiny, straight, tmp_path, plain_pictures):
     assert from_json((straight / "recipe.json").read_text()) == tiny
     assert (len(told["g_layers"]), len(told["d_layers"])) == (len(tiny.g_layers), len(tiny.d_layers))
     report = json.loads((straight / "report.json").read_text())
-    assert report["steps"] == 16 and report["images"] == 1024 and report["precision"] == "fp32" and report["command"].startswith("dcgan train digits ")
+    assert (
+        report["steps"] == 16
+        and report["images"] == 1024
+        and report["precision"] == "fp32"
+        and report["command"].startswith("dcgan train digits ")
+    )
     train(tiny, tmp_path / "run", save_plots=False)
-    assert {p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*") if p.is_file()} - {"generator/README.md"} == FILES
+    assert {
+        p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*") if p.is_file()
+    } - {"generator/README.md"} == FILES
 
 
 def test_the_pictures_are_the_moving_average_s(tiny, straight):
-    from dcgan.plots import grid
     from PIL import Image
+
+    from dcgan.plots import grid
     G = Generator.from_pretrained(straight)
     shown = np.asarray(Image.open(straight / "samples.png").convert("RGB")).astype(int)
     assert np.abs(shown - grid(G.sample(64, seed=tiny.seed))).max() <= 1
@@ -664,3 +832,39 @@ def test_images_seen_with_the_last_batch_kept(tiny):
     trainer = train(tiny.replace(images=150, last_batch="keep", epochs=2))
     assert trainer.step == 6 and trainer.images_seen == 300
     assert train(tiny.replace(images=150, epochs=2)).images_seen == 256
+
+
+class Shown(list):
+    "What a notebook was given to show: the first picture, then what replaced it."
+    def display(self, picture, display_id):
+        assert display_id is True
+        self.append(picture)
+        return self
+
+    def update(self, picture): self.append(picture)
+
+
+def test_a_live_picture_is_one_output_that_is_replaced(tiny, monkeypatch):
+    import IPython.display
+    shown = Shown()
+    monkeypatch.setattr(IPython.display, "display", shown.display)
+    images = load("digits", images=tiny.images).images
+    trainer = Trainer(tiny, images, callbacks=[Live(every=6, n=5)]).train()
+    titles = [picture.axes[0].get_title() for picture in shown]
+    assert titles == ["step 0", "step 6", "step 12", "step 16"]
+    points = [len(picture.axes[1].lines[0].get_xdata()) for picture in shown]
+    assert points[0] == 0 and points == sorted(points) and points[-1] == len(trainer.history.rows)
+    unwatched = Trainer(tiny, images).train()
+    for a, b in zip(trainer.best_G.parameters(), unwatched.best_G.parameters(), strict=True):
+        assert torch.equal(a, b), "looking changes nothing"
+
+
+def test_a_live_picture_outside_a_notebook_is_shown_once_at_most(tiny, capsys):
+    Trainer(tiny.replace(epochs=1), load("digits", images=tiny.images).images, callbacks=[Live()]).train()
+    assert capsys.readouterr().out.count("Picture") <= 1
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": 1.5}, {"n": 0}])
+def test_a_live_picture_refuses(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*; it must be a whole number from 1"):
+        Live(**wrong)

@@ -3,13 +3,12 @@
 # %% auto #0
 __all__ = ['GREY', 'Look', 'look', 'check_features', 'Stored', 'enough', 'frechet', 'judge_report', 'fitted', 'check_sampler',
            'digit_fid', 'kernel_distance', 'precision_recall', 'Coverage', 'coverage', 'check_probs', 'diversity',
-           'nearest', 'Copies', 'copies', 'bootstrap', 'remake', 'inception_fid']
+           'nearest', 'Copies', 'copies', 'bootstrap', 'inception_fid']
 
 # %% ../../nbs/12_metrics.ipynb #12-03
 import json
 import warnings
 from collections.abc import Callable
-from datetime import date
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
@@ -21,10 +20,10 @@ from torch.nn import functional as F
 
 from ..data import to_x
 from ..datasets.sources import load
-from .judge import Judge, accuracy, check_maps, digit_judge, train_judge
+from .judge import Judge, check_maps, digit_judge
 from ..networks import ASSETS, Generator, generator_for
 from ..plots import check_images
-from ..values import machine, must_be, shown, whole
+from ..values import must_be, shown, whole
 
 # %% ../../nbs/12_metrics.ipynb #12-06
 class Look(NamedTuple):
@@ -301,36 +300,6 @@ def bootstrap(measure: Callable[[Tensor, Tensor], float], # such as `frechet`
     g = generator_for(seed, 5)
     def again(f): return f[torch.randint(len(f), (len(f),), generator=g)]
     return torch.tensor([measure(again(a), again(b)) for _ in range(times)])
-
-# %% ../../nbs/12_metrics.ipynb #12-51
-def remake(folder: Path = ASSETS / "judges/digits", # where the judge is kept
-           epochs: int = 30,                        # times through the digits
-          ) -> dict:                                # the report
-    "`make judge`: train the digit classifier and the one of the cross-fitting; write the first one's weights and a report on both."
-    bank, held_out, places = load("digits"), load("digits", split="test"), torch.arange(4000).view(10, 400)
-    seen, unseen = places[:, :200].flatten(), places[:, 200:].flatten()
-    judge = train_judge(bank.images, bank.labels, epochs)
-    half = train_judge(bank.images[seen], bank.labels[seen], epochs)
-    def distance(judge, images): return frechet(*(look(judge, to_x(i)).features for i in (images, held_out.images)))
-
-    report = {
-        "command": "make judge",
-        "date": str(date.today()),
-        "machine": machine(),
-        "torch": torch.__version__,
-        "seed": 0,
-        "epochs": epochs,
-        "accuracy": accuracy(judge, held_out.images, held_out.labels)[0],
-        "half_accuracy": accuracy(half, held_out.images, held_out.labels)[0],
-        "floor": distance(judge, bank.images),
-        "half_seen_floor": distance(half, bank.images[seen]),
-        "crossfit_floor": distance(half, bank.images[unseen]),
-    }
-    judge.save_pretrained(folder)
-    (folder / "README.md").unlink()  # the hub's, empty
-    short = {k: round(v, 4) if isinstance(v, float) else v for k, v in report.items()}
-    (folder / "report.json").write_text(json.dumps(short, indent=2) + "\n")
-    return report
 
 # %% ../../nbs/12_metrics.ipynb #12-55
 def inception_fid(x: Tensor,     # images (n, c, h, w) in [-1, 1]
