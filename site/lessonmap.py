@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 
-ROW, LEFT, WIDTH = 24, 160, 360  # height of a lesson's row, where the arcs begin, width of the picture
+ROW, LEFT, WIDTH = 24, 185, 370  # height of a lesson's row, where the arcs begin, width of the picture
 HOOD = "under_the_hood"
 STYLE = (".lesson-map text{font:13px sans-serif;fill:currentColor}.lesson-map .part{font-weight:bold}"
          ".lesson-map path{fill:none;stroke:currentColor;opacity:.6}.lesson-map .across{stroke-dasharray:3 3;opacity:.45}"
