@@ -73,7 +73,8 @@ def predictor() -> None:
              for skill in skills(face_predictor(), *known(TEST, HELD_OUT))]
     report = stamp("predictor") | {"date": str(date.today()), "images": TRAIN, "skills": found}
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    for row in found: print(row, flush=True)
+    for row in found:
+        print(row, flush=True)
 
 
 def arithmetic() -> None:
@@ -116,6 +117,8 @@ def directions() -> None:
 
 if __name__ == "__main__":
     jobs = {"predictor": predictor, "arithmetic": arithmetic, "directions": directions}
-    if len(sys.argv) > 2 or len(sys.argv) == 2 and sys.argv[1] not in jobs: sys.exit(__doc__)
+    if len(sys.argv) > 2 or len(sys.argv) == 2 and sys.argv[1] not in jobs:
+        sys.exit(__doc__)
     torch.set_num_threads(1)
-    for job in [jobs[sys.argv[1]]] if len(sys.argv) == 2 else jobs.values(): job()
+    for job in [jobs[sys.argv[1]]] if len(sys.argv) == 2 else jobs.values():
+        job()

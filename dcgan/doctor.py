@@ -6,9 +6,10 @@ __all__ = ['GAP', 'CAUSES', 'SYMPTOMS', 'RULES', 'apart', 'variety', 'norm', 'mo
 
 # %% ../nbs/11_failures.ipynb #11-03
 import csv
+from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from torch.func import functional_call
 
 # %% ../nbs/11_failures.ipynb #11-04
 from .networks import Generator, latent
-from .plots import home
 from .training import STATS, Trainer
+from .values import home
 
 # %% ../nbs/11_failures.ipynb #11-09
 def apart(x: Tensor,   # images (n, c, h, w), n at least 2

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
 from .plots import check_images, grid
-from .shapes import Row, must_be, shown, whole
+from .shapes import Row
 from .steps import frozen
+from .values import must_be, shown, whole
 
 # %% ../nbs/15_latent.ipynb #15-06
 def check_z(**given: Tensor,    # each should be latent vectors (…, z_dim)
@@ -424,7 +425,8 @@ def explorer(G: Generator,                  # in eval mode
         Image.fromarray(grid(x, 1)).save(out, format="PNG")
         picture.value = out.getvalue()
 
-    for slider in sliders.values(): slider.observe(update, "value")
+    for slider in sliders.values():
+        slider.observe(update, "value")
     update()
     return widgets.VBox([picture, *sliders.values()])
 

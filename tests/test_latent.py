@@ -93,8 +93,16 @@ def test_more_extremes_give_a_purer_direction(pool):
 
 
 def test_arithmetic_on_planted_factors_is_counted_right(toy, pool):
-    score, control = (score_arithmetic(*toy, pool, triples(pool, "top left", "top right", k=10, n=100, control=c), "top left", "top right")
-                      for c in (False, True))
+    score, control = (
+        score_arithmetic(
+            *toy,
+            pool,
+            triples(pool, "top left", "top right", k=10, n=100, control=c),
+            "top left",
+            "top right",
+        )
+        for c in (False, True)
+    )
     assert score.n == 100 and score.before == 0 and score.wanted == score.kept == score.both == 100
     assert control.wanted <= 5 and control.kept == 100
     assert .6 < score.others <= 1 and score.length < 10**.5
@@ -179,7 +187,12 @@ def test_arithmetic_and_neighbours():
     assert torch.allclose(stacked[1], 2 * stacked[0])
     around = neighbours(a[0], 200)
     away = around[1:] - a[0]
-    assert torch.equal(around[0], a[0]) and away.abs().max() <= .2501 and away.abs().max() > .24 and abs(away.mean()) < .02
+    assert (
+        torch.equal(around[0], a[0])
+        and away.abs().max() <= 0.2501
+        and away.abs().max() > 0.24
+        and abs(away.mean()) < 0.02
+    )
     assert not torch.equal(neighbours(a[0], seed=1), neighbours(a[0], seed=2))
 
 
@@ -225,14 +238,20 @@ def test_strokes_are_measured():
     leaning = -torch.ones(1, 1, 28, 28)
     for row in range(28):
         leaning[0, 0, row, 6 + (27 - row) // 2:9 + (27 - row) // 2] = 1
-    assert slant(leaning).item() == pytest.approx(.5, abs=.03) and slant(leaning.flip(3)).item() == pytest.approx(-.5, abs=.03)
+    assert slant(leaning).item() == pytest.approx(0.5, abs=0.03) and slant(
+        leaning.flip(3)
+    ).item() == pytest.approx(-0.5, abs=0.03)
     assert abs(slant(bars)).max() < 1e-5
     assert thickness(-torch.ones(1, 1, 28, 28)).isnan() and slant(-torch.ones(1, 1, 28, 28)).isnan()
 
 
 def test_truncated_numbers_stay_inside():
     z = truncated(500, 20, .5)
-    assert z.abs().max() <= .5 and torch.equal(z, truncated(500, 20, .5)) and not torch.equal(z, truncated(500, 20, .5, seed=1))
+    assert (
+        z.abs().max() <= 0.5
+        and torch.equal(z, truncated(500, 20, 0.5))
+        and not torch.equal(z, truncated(500, 20, 0.5, seed=1))
+    )
     assert abs(truncated(2000, 20, 4.).std() - 1) < .02
 
 
@@ -264,44 +283,65 @@ def test_the_stored_scores_are_whole():
 Z, X = torch.zeros(4, 10), torch.zeros(2, 1, 8, 8)
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda G, P, pool: slerp(Z + 1, torch.ones(4, 9), .5), "a has vectors of 10 numbers, b of 9"),
-    (lambda G, P, pool: slerp(Z + 1, -Z - 1, .5), "no single arc"),
-    (lambda G, P, pool: slerp(Z, Z, .5), "no single arc"),
-    (lambda G, P, pool: slerp(Z + 1, Z + 1, 1.5), "from 0, which is a, to 1"),
-    (lambda G, P, pool: lerp([1], Z, .5), "must be a float tensor"),
-    (lambda G, P, pool: lerp(Z * float("nan"), Z, .5), "finite"),
-    (lambda G, P, pool: walk(Z[:1]), "two points or more"),
-    (lambda G, P, pool: strides(X[:1]), "no walk"),
-    (lambda G, P, pool: jump(X), "are the same"),
-    (lambda G, P, pool: arithmetic(Z, Z, torch.zeros(4, 9)), "a has vectors of 10 numbers, c of 9"),
-    (lambda G, P, pool: arithmetic(Z, Z[:2], Z), "must have as many"),
-    (lambda G, P, pool: arithmetic(Z[0], Z[0], Z[0]), "exemplars"),
-    (lambda G, P, pool: neighbours(Z[0], reach=0), "a number above 0"),
-    (lambda G, P, pool: exemplars(pool, {"moustache": True}), "There is no factor 'moustache' here; there are top left"),
-    (lambda G, P, pool: exemplars(pool, {"top left": True}, clear=9), "None of the 600 images shows top left"),
-    (lambda G, P, pool: triples(pool, "top left", "top left"), "two different"),
-    (lambda G, P, pool: triples(pool, "top left", "top right", k=500), "draw a larger pool"),
-    (lambda G, P, pool: score_arithmetic(G, P, pool, torch.zeros(3, 1, 1).long(), "hat", "top left"), "There is no factor 'hat'"),
-    (lambda G, P, pool: score_arithmetic(G, G, pool, torch.zeros(3, 1, 1).long(), "hat", "top left"), "must be a Predictor"),
-    (lambda G, P, pool: P.read(torch.zeros(2, 3, 64, 64)), "The images are 64×64 with 3 channels, this predictor takes 8×8 with 1"),
-    (lambda G, P, pool: P.read(X + 7), r"lie in \[-1, 1\]"),
-    (lambda G, P, pool: Predictor([Row("linear", 3)], (1, 8, 8), QUARTERS), "for 4 factors it must end in as many numbers"),
-    (lambda G, P, pool: skills(P, X, {"hat": torch.zeros(2)}), "There is no factor 'hat'"),
-    (lambda G, P, pool: skills(P, X, {"top left": torch.zeros(3)}), "2 numbers from -1 to 1"),
-    (lambda G, P, pool: train_predictor(X, {"hat": torch.tensor([0., 3.])}), "from -1 to 1"),
-    (lambda G, P, pool: train_predictor(X, {"hat": torch.zeros(2)}), "at least a batch"),
-    (lambda G, P, pool: interval(3, 2), "from 3"),
-    (lambda G, P, pool: direction(Z, torch.zeros(3)), "one finite number for each"),
-    (lambda G, P, pool: direction(Z, torch.zeros(4), k=3), "no two sides of 3"),
-    (lambda G, P, pool: along(G, Z, Z), "(z_dim,)"),
-    (lambda G, P, pool: thickness(torch.zeros(1, 3, 8, 8)), "3 channels"),
-    (lambda G, P, pool: invert(G, torch.zeros(1, 1, 28, 28)), "give images of its shape"),
-    (lambda G, P, pool: truncated(2, 3, 0), "above 0"),
-    (lambda G, P, pool: explorer(G, {"turn": torch.zeros(9)}), "z has vectors of 10 numbers, turn of 9"),
-    (lambda G, P, pool: explorer(G, {}), "one or more"),
-    (lambda G, P, pool: scaled(Z, 1, 1), "below high"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda G, P, pool: slerp(Z + 1, torch.ones(4, 9), 0.5), "a has vectors of 10 numbers, b of 9"),
+        (lambda G, P, pool: slerp(Z + 1, -Z - 1, 0.5), "no single arc"),
+        (lambda G, P, pool: slerp(Z, Z, 0.5), "no single arc"),
+        (lambda G, P, pool: slerp(Z + 1, Z + 1, 1.5), "from 0, which is a, to 1"),
+        (lambda G, P, pool: lerp([1], Z, 0.5), "must be a float tensor"),
+        (lambda G, P, pool: lerp(Z * float("nan"), Z, 0.5), "finite"),
+        (lambda G, P, pool: walk(Z[:1]), "two points or more"),
+        (lambda G, P, pool: strides(X[:1]), "no walk"),
+        (lambda G, P, pool: jump(X), "are the same"),
+        (lambda G, P, pool: arithmetic(Z, Z, torch.zeros(4, 9)), "a has vectors of 10 numbers, c of 9"),
+        (lambda G, P, pool: arithmetic(Z, Z[:2], Z), "must have as many"),
+        (lambda G, P, pool: arithmetic(Z[0], Z[0], Z[0]), "exemplars"),
+        (lambda G, P, pool: neighbours(Z[0], reach=0), "a number above 0"),
+        (
+            lambda G, P, pool: exemplars(pool, {"moustache": True}),
+            "There is no factor 'moustache' here; there are top left",
+        ),
+        (
+            lambda G, P, pool: exemplars(pool, {"top left": True}, clear=9),
+            "None of the 600 images shows top left",
+        ),
+        (lambda G, P, pool: triples(pool, "top left", "top left"), "two different"),
+        (lambda G, P, pool: triples(pool, "top left", "top right", k=500), "draw a larger pool"),
+        (
+            lambda G, P, pool: score_arithmetic(G, P, pool, torch.zeros(3, 1, 1).long(), "hat", "top left"),
+            "There is no factor 'hat'",
+        ),
+        (
+            lambda G, P, pool: score_arithmetic(G, G, pool, torch.zeros(3, 1, 1).long(), "hat", "top left"),
+            "must be a Predictor",
+        ),
+        (
+            lambda G, P, pool: P.read(torch.zeros(2, 3, 64, 64)),
+            "The images are 64×64 with 3 channels, this predictor takes 8×8 with 1",
+        ),
+        (lambda G, P, pool: P.read(X + 7), r"lie in \[-1, 1\]"),
+        (
+            lambda G, P, pool: Predictor([Row("linear", 3)], (1, 8, 8), QUARTERS),
+            "for 4 factors it must end in as many numbers",
+        ),
+        (lambda G, P, pool: skills(P, X, {"hat": torch.zeros(2)}), "There is no factor 'hat'"),
+        (lambda G, P, pool: skills(P, X, {"top left": torch.zeros(3)}), "2 numbers from -1 to 1"),
+        (lambda G, P, pool: train_predictor(X, {"hat": torch.tensor([0.0, 3.0])}), "from -1 to 1"),
+        (lambda G, P, pool: train_predictor(X, {"hat": torch.zeros(2)}), "at least a batch"),
+        (lambda G, P, pool: interval(3, 2), "from 3"),
+        (lambda G, P, pool: direction(Z, torch.zeros(3)), "one finite number for each"),
+        (lambda G, P, pool: direction(Z, torch.zeros(4), k=3), "no two sides of 3"),
+        (lambda G, P, pool: along(G, Z, Z), "(z_dim,)"),
+        (lambda G, P, pool: thickness(torch.zeros(1, 3, 8, 8)), "3 channels"),
+        (lambda G, P, pool: invert(G, torch.zeros(1, 1, 28, 28)), "give images of its shape"),
+        (lambda G, P, pool: truncated(2, 3, 0), "above 0"),
+        (lambda G, P, pool: explorer(G, {"turn": torch.zeros(9)}), "z has vectors of 10 numbers, turn of 9"),
+        (lambda G, P, pool: explorer(G, {}), "one or more"),
+        (lambda G, P, pool: scaled(Z, 1, 1), "below high"),
+    ],
+)
 def test_bad_input_is_one_sentence(call, words, toy, pool):
     with pytest.raises(ValueError, match=words if "\\" in words else re.escape(words)) as e:
         call(*toy, pool)
