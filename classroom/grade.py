@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from kit import HIDDEN
 
 SPOILT = "a locked cell of this exercise was changed or removed"
 COLUMNS = "student", "lesson", "exercise", "points", "of", "remark"
@@ -98,6 +99,19 @@ def nbgrader(folder, limit, *words, seconds=None):
     return "the notebook ended its own kernel or could not be run, see nbgrader.log" if done.returncode else ""
 
 
+def without_hidden_checks(path):
+    "Rewrite a graded notebook so that its feedback shows what a hidden check said, but not the check."
+    notebook = read(path)
+    for cell in notebook.cells:
+        if (grade_id(cell) or "").startswith("hidden_"):
+            cell.source = HIDDEN.sub("", cell.source).rstrip()
+            for o in cell.outputs:
+                if o.output_type == "error":
+                    o.traceback = [f"{o.ename}: {o.evalue}"]
+    path.unlink()  # nbgrader makes it read-only
+    nbformat.write(notebook, path)
+
+
 def points(folder, lesson, student, limit):
     "A row for each exercise of a graded hand-in."
     from nbgrader.api import Gradebook
@@ -127,6 +141,7 @@ def grade(folder, lesson, student, limit):
     nbformat.write(notebook, path)
     if failed := nbgrader(folder, limit, "autograde", lesson, f"--student={student}", seconds=10 * limit):
         return [(student, lesson, "all", 0, total, failed)]
+    without_hidden_checks(folder / "nbgrader/graded" / student / lesson / f"{lesson}.ipynb")
     return [(student, lesson, *row) for row in points(folder, lesson, student, limit)]
 
 

@@ -3,6 +3,7 @@
 Only for exercises whose answer is a pure function with one right result. The others (they build, train or take a
 network, read files, draw at random, take no argument, or leave room in the result) are graded by the lesson's check.
 """
+import hashlib
 import inspect
 import random
 from textwrap import indent
@@ -42,6 +43,10 @@ INPUTS = {
     "15_latent/long_mean": "t(r.randint(2, 6), r.randint(2, 6))",
     "15_latent/told_apart": "r.randint(0, 50), r.randint(50, 99), r.randint(0, 50), r.randint(50, 99)",
     "15_latent/best_start": "t(4, 5, r.randint(2, 6)), u(0, 1, 4, 5)",
+    "16_inside/length": "r.choices(range(1, 99), k=3), r.choices(range(1, 20), k=3), r.randint(2, 5)",
+    "16_inside/verdict": "*(lambda a, s: (a, [x + s + r.gauss(0, 0.02) for x in a]))"
+                         "([r.uniform(0.4, 0.9) for _ in range(5)], r.choice([-0.05, 0, 0.05]))",
+    "16_inside/guided": "t(4, 5), t(4, 5)",
     "20_values/settled": "{'a': np.int64(r.randint(0, 99)), 'b': torch.tensor(r.randint(0, 99) / 4), "
                          "'c': r.choice(['word', True, torch.ones(2)])}",
     "20_values/gibibytes": "int(2 ** r.uniform(11, 42))",
@@ -118,6 +123,7 @@ def hidden_cell(lesson, exercise, seed):
     if key not in INPUTS:
         return None
     helpers = "\n\n".join(inspect.getsource(f).rstrip() for f in (tools, same, outcome, compare))
+    stream = hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()[:16]  # so that a cell doesn't give the seed away
     body = f"""\
 import random
 import zlib
@@ -129,7 +135,7 @@ import torch
 {helpers}
 
 def draw(i):
-    r, t, u, b = tools({f"{seed}/{key}/"!r} + str(i))
+    r, t, u, b = tools(f"{stream}/{{i}}")
     return ({INPUTS[key]},)
 
 {exercise.solution.rstrip()}
@@ -137,7 +143,7 @@ def draw(i):
 compare(answer, {exercise.name}, draw)
 """
     return (
-        f"# More inputs for `{exercise.name}`, known to your teacher alone.\n"
+        f"# Your teacher tries `{exercise.name}` with more inputs here.\n"
         f"### BEGIN HIDDEN TESTS\n"
         f"def hidden_{exercise.name}(answer):\n"
         f"{indent(body, '    ')}\n"

@@ -239,7 +239,8 @@ def test_nbgrader_grades_each_hand_in_as_it_deserves(release, tmp_path, capsys):
     }
     assert "right, 29_processes: 4 of 4\n" in capsys.readouterr().out
     for name in students:
-        assert (tmp_path / "feedback" / name / LESSON / f"{LESSON}.html").stat().st_size > 10_000
+        page = (tmp_path / "feedback" / name / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
+        assert f"{LESSON} (Score:" in page and "HIDDEN" not in page and "compare(" not in page
 
 
 def test_the_teachers_page_lists_every_exercise():
