@@ -110,8 +110,8 @@ def outcome(f, args):
 
 
 def compare(answer, solution, draw):
-    "Raise AssertionError at the first of eight draws where the two differ."
-    for i in range(8):
+    "Raise AssertionError at the first of sixteen draws where the two differ."
+    for i in range(16):
         expected, got = outcome(solution, draw(i)), outcome(answer, draw(i))
         if not same(got, expected):
             raise AssertionError(f"with the input {draw(i)} the result is {got}, expected is {expected}")
