@@ -21,7 +21,6 @@ NEEDS = {
     "pillow",
     "tqdm",
     "filelock",
-    "ipywidgets",
     "mlxtend",
     "torchmetrics",
     "accelerate",
