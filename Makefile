@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS := .venv/.docs
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/under_the_hood/*.ipynb))
 NB := $(if $(N),$(filter %/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS)),$(NOTEBOOKS))
 JOBS ?= 2
@@ -13,7 +14,7 @@ NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-
 	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench site site-test
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -26,6 +27,7 @@ help:
 	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"
 	@echo "make export                     write dcgan/, links and README.md from the notebooks"
 	@echo "make headers | readme           the last two of these alone"
+	@echo "make site | site-test           build the course as web pages into _site/html; build it anew and read it with a browser"
 	@echo "make ablations                  train the default with one guideline undone at a time: hours; goes on where it stopped"
 	@echo "make bench [ARGS='--nets r1']   race our loop against the textbook's on six networks: minutes on a quiet machine; adds rows to bench/train.csv"
 	@echo "make judge                      train the digits' judge anew, about two minutes; rewrites dcgan/assets/judges/digits"
@@ -73,13 +75,28 @@ lab: setup
 
 execute: setup
 	@$(LESSON_ENV) $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace \
-		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.kernel_name=python3 $(NB)
+		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.coalesce_streams=True --ExecutePreprocessor.kernel_name=python3 $(NB)
 
 clean-notebooks: setup
 	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)
 
 headers readme export: setup
 	@$(BIN)/python nbs/_sync.py $(filter-out export,$@)
+
+$(DOCS): $(STAMP)
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev,docs]' || \
+		{ echo "Installing what builds the site failed, see above. The next make tries again." >&2; exit 1; }
+	@touch $@
+
+site: $(DOCS)
+	@$(BIN)/python site/pages.py _site/source
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m sphinx -q -W --keep-going -c site -d _site/doctrees -b html _site/source _site/html
+	@echo "The site is in _site/html: open index.html there."
+
+site-test: $(DOCS)
+	@rm -rf _site
+	@$(MAKE) --no-print-directory site || $(FAILED)
+	@$(BIN)/python -m pytest -q site/browser.py || $(FAILED)
 
 lesson: setup
 	@test -n "$(N)" || { echo "Which lesson? For example: make lesson N=03_shapes" >&2; exit 2; }

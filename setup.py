@@ -9,6 +9,12 @@ config = ConfigParser(delimiters=["="])
 config.read_string((here / "settings.ini").read_text(encoding="utf-8"))
 s = config["DEFAULT"]
 readme = here / "README.md"
+addresses = {
+    "Documentation": s["doc_host"] + s["doc_baseurl"],
+    "Source": s["git_url"],
+    "Issues": s["git_url"] + "/issues",
+    "Changelog": f"{s['git_url']}/blob/{s['branch']}/CHANGELOG.md",
+}
 
 setup(
     name=s["lib_name"],
@@ -19,6 +25,7 @@ setup(
     author=s["author"],
     author_email=s["author_email"],
     url=s["git_url"],
+    project_urls=addresses if s.getboolean("published") else {},
     keywords=s["keywords"].split(),
     license="Apache-2.0",
     license_files=["LICENSE"],
@@ -28,6 +35,11 @@ setup(
         "Intended Audience :: Education",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
@@ -35,7 +47,7 @@ setup(
     packages=find_packages(include=["dcgan*"]),
     package_data={"dcgan": ["py.typed", "assets/*", "assets/**/*"]},
     install_requires=s["requirements"].split(),
-    extras_require={"dev": s["dev_requirements"].split()},
+    extras_require={"dev": s["dev_requirements"].split(), "docs": s["docs_requirements"].split()},
     entry_points={"console_scripts": s["console_scripts"].split("\n")},
     zip_safe=False,
 )

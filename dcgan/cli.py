@@ -31,6 +31,7 @@ from .audit import audit
 from .checkpoints import RunFolder, new_run, report, writing
 from .data import to_x
 from .datasets.sources import SOURCES, Bank, load
+from .doctor import Doctor, read
 from .engine.cost import explained, memory
 from .engine.devices import compiled, crowded, free_memory, pick_device, pick_precision, tune
 from .engine.processes import alone_among_many, engine_for
@@ -62,6 +63,7 @@ class TrainFlags:
     precision: str = "auto"       # auto (what the device is fast in), fp32, bf16 or fp16
     threads: int | None = None    # that share an operation on a CPU; None: as torch has them
     compile: str = "none"         # a backend of torch.compile for both networks, such as inductor
+    doctor: bool = False          # say in a sentence what goes wrong with the run, and what to try
     verbose: int = 1              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
     save_plots: bool = True       # write pictures, curves and animations
     keep_every: int = 0           # epochs between generators that stay, in the run's folder kept; 0: only the newest
@@ -252,7 +254,8 @@ def trainer_for(recipe: Recipe,     # to train
     tune(flags.device, flags.threads)
     engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
     bank = images_of(recipe, flags)
-    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *measuring(recipe, flags)])
+    watching = [Doctor(say=progress.say)] if flags.doctor else []
+    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *watching, *measuring(recipe, flags)])
     trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
     for net in trainer.G, trainer.D:
         compiled(engine.bare(net), flags.compile)
@@ -353,6 +356,17 @@ def shapes(argv: list[str]) -> int:
     recipe = pick(argv)
     recipe = as_recipe(parse(argv, ShapesFlags(as_flags(recipe)), f"shapes {recipe.name}").recipe)
     print(f"{recipe.name}: G, z → x\n{recipe.g_table}\n\n{recipe.name}: D, x → logit\n{recipe.d_table}")
+    return 0
+
+def doctor(argv: list[str]) -> int:
+    "What is wrong with a run, as far as its history shows it."
+    run = word(argv, "run")
+    if set(argv) & {"-h", "--help"}:
+        print("usage: dcgan doctor RUN\n\n" + doctor.__doc__)
+        return 0
+    if argv:
+        raise ValueError(f"dcgan doctor takes the folder of a run and nothing after it, not {argv[0]!r}.")
+    print(*read(run), sep="\n")
     return 0
 
 def recipes(argv: list[str]) -> int:
@@ -505,6 +519,7 @@ def audit_command(argv: list[str]) -> int: # 0: every rule kept or not told; 1: 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
+    "doctor": doctor,
     "sample": sample,
     "evaluate": evaluate_command,
     "shapes": shapes,

@@ -17,8 +17,8 @@ from torch.func import functional_call
 
 # %% ../nbs/11_failures.ipynb #11-04
 from .networks import Generator, latent
-from .plots import home
 from .training import STATS, Trainer
+from .values import home
 
 # %% ../nbs/11_failures.ipynb #11-09
 def apart(x: Tensor,   # images (n, c, h, w), n at least 2

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 # %% ../nbs/16_inside.ipynb #16-04
 from .networks import ASSETS, Discriminator, Generator, generator_for, init_weights
 from .plots import check_images
-from .shapes import shown, whole
-from .values import known
+from .values import known, shown, whole
 
 # %% ../nbs/16_inside.ipynb #16-07
 TRAINED = ("digits",)  # discriminators that ship with the course

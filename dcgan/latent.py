@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
 from .plots import check_images, grid
-from .shapes import Row, must_be, shown, whole
+from .shapes import Row
 from .steps import frozen
+from .values import must_be, shown, whole
 
 # %% ../nbs/15_latent.ipynb #15-06
 def check_z(**given: Tensor,    # each should be latent vectors (…, z_dim)

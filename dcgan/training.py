@@ -423,6 +423,10 @@ class Progress:
         if rows and every and trainer.step % every == 0:
             self.bar.write(log_line(trainer))
 
+    def say(self, line: str) -> None:  # of another callback
+        "Print it; above the bar, where there is one."
+        print(line) if self.bar is None else self.bar.write(line)
+
     def close(self, trainer: Trainer) -> None:  # at its end, however it came
         "The bar's end."
         if self.bar is not None:

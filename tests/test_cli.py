@@ -843,3 +843,19 @@ def test_a_run_that_goes_on_is_not_described_again(here, capsys):
     assert "multiply-adds" in (said := capsys.readouterr().out) and "kept in r" in said
     assert main(["train", "digits", *flags, "--epochs", "2", "--resume"]) == 0
     assert "multiply-adds" not in (said := capsys.readouterr().out) and "goes on in r" in said
+
+
+def test_the_doctor_watches_a_run_and_reads_one(tiny, here, capsys):
+    flags = ["--images", "64", "--filters", "4", "--device", "cpu", "--no-save-plots", "--log-every", "1"]
+    assert main(["train", "digits", *flags, "--run", "ill", "--epochs", "2", "--lr-g", "1", "--doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "One step moved G by" in said and "lower the learning rates" in said
+    assert main(["train", "digits", *flags, "--run", "ill2", "--epochs", "2", "--lr-g", "1"]) == 0
+    assert "One step moved" not in capsys.readouterr().out
+    assert main(["doctor", "ill2"]) == 0
+    assert "rows to step 2" in capsys.readouterr().out
+    (here / "empty").mkdir()
+    assert main(["doctor", "empty"]) == 0 and "no history.csv" in capsys.readouterr().out
+    refused(["doctor", "nowhere"], ["There is no folder nowhere"], capsys)
+    refused(["doctor"], ["which run"], capsys)
+    refused(["doctor", "ill", "--deep"], ["'--deep'"], capsys)
