@@ -592,17 +592,19 @@ def usage() -> str:
     return "\n".join(["Deep convolutional GANs from the command line; --help after a command lists its flags.", *lines,
                       "  dcgan --version"])
 
-def say_help(argv: list[str]) -> int:
+def say_help(argv: list[str], # not read
+            ) -> int:
     "The commands there are."
     print(usage())
     return 0
 
-def say_version(argv: list[str]) -> int:
+def say_version(argv: list[str], # not read
+               ) -> int:
     "Ours and PyTorch's."
     print(f"dcgan {__version__}, torch {torch.__version__}")
     return 0
 
-def named(first: str,                 # the first word, or ""
+def named(first: str, # the word after `dcgan`, or ""
          ) -> Callable[[list[str]], int]:
     "The command that it names. ValueError for one that there is not."
     others = {"": lambda argv: 2 + say_help(argv), "-h": say_help, "--help": say_help, "-V": say_version, "--version": say_version}
