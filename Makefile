@@ -74,7 +74,7 @@ pytest: setup
 	@MPLBACKEND=Agg OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=5 -n $(JOBS) --dist loadfile $(ARGS)
 
 lab: setup
-	@$(BIN)/jupyter lab nbs
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/jupyter lab nbs/index.ipynb
 
 execute: setup
 	@$(LESSON_ENV) $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace \

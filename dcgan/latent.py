@@ -23,7 +23,7 @@ from .networks import ASSETS, Generator, Network, blocks, generator_for, init_we
 from .plots import check_images, grid
 from .shapes import Row
 from .steps import frozen
-from .values import must_be, shown, whole
+from .values import library, must_be, shown, whole
 
 # %% ../nbs/15_latent.ipynb #15-06
 def check_z(**given: Tensor,    # each should be latent vectors (…, z_dim)
@@ -409,7 +409,7 @@ def explorer(G: Generator,                  # in eval mode
              seed: int = 0,                 # decides where to start
             ):                              # an ipywidgets box
     "A slider from -1 to 1 for each direction, and the image there. ValueError for directions of another length."
-    import ipywidgets as widgets
+    widgets = library("ipywidgets", "The latent explorer")
     z = latent(1, G.z_dim, G.z_law, seed)
     if not isinstance(directions, Mapping) or not directions:
         raise ValueError(f"directions is {shown(directions)}; "

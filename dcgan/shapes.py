@@ -12,7 +12,7 @@ from math import prod
 from typing import NamedTuple
 
 # %% ../nbs/03_shapes.ipynb #03-03b
-from .values import plain, shown, whole
+from .values import library, plain, shown, whole
 
 # %% ../nbs/03_shapes.ipynb #03-06
 def conv_out(n: int,  # cells along one side of the input
@@ -105,7 +105,7 @@ def conv_transpose_out(n: int,  # cells along one side of the input
 # %% ../nbs/03_shapes.ipynb #03-30
 def explore():  # an ipywidgets box
     "Shape explorer for Jupyter and Colab: set kind, n, k, s, p; see the formula, the size and the walk."
-    import ipywidgets as widgets
+    widgets = library("ipywidgets", "The shape explorer")
     kind = widgets.Dropdown(options=["conv", "conv_t", "pool"], description="kind")
     ranges = {"n": (8, 1, 16), "k": (4, 1, 7), "s": (2, 1, 4), "p": (1, 0, 3)}
     sliders = [widgets.IntSlider(value, least, most, description=name, continuous_update=False)

@@ -52,6 +52,32 @@ def test_a_notebook_is_stored_as_it_ran(path):
 
 
 @each_notebook
+def test_every_picture_has_an_alternative_text(path):
+    "A line `#| fig-alt:` above the cell's code, which the site turns into the picture's alternative text."
+    for c in code_cells(path):
+        if has_picture(c):
+            alt = re.search(r"^#\|\s*fig-alt:\s*(.+)$", c["source"], re.M)
+            assert alt and len(alt[1].strip()) >= 30, (
+                f"{c['id']} makes a picture: say in its first line, `#| fig-alt: …`, what is to be seen in it"
+            )
+
+
+def has_picture(cell):
+    "Whether a stored output holds an image, by itself or inside HTML."
+    kinds = [(kind, "".join(text)) for o in cell["outputs"] for kind, text in o.get("data", {}).items()]
+    return any(k.startswith("image/") or k == "text/html" and re.search(r"<(img|svg)\b", text) for k, text in kinds)
+
+
+def test_pictures_are_found_in_outputs():
+    def cell(data):
+        return {"outputs": [{"output_type": "stream", "text": "<img>"}, {"output_type": "display_data", "data": data}]}
+
+    assert has_picture(cell({"image/png": "iVBORw0K"})) and has_picture(cell({"image/svg+xml": ["<svg>", "</svg>"]}))
+    assert has_picture(cell({"text/html": ["<b>a</b>", '<img src="x">']}))
+    assert not has_picture(cell({"text/html": "<table></table>", "text/plain": "<img>"}))
+
+
+@each_notebook
 def test_links_come_from_settings(path):
     wrong = [c["source"] for c in cells(path) if with_links(c["source"], place_of(path)) != c["source"]]
     assert not wrong, "make headers"

@@ -21,7 +21,6 @@ NEEDS = {
     "pillow",
     "tqdm",
     "filelock",
-    "ipywidgets",
     "mlxtend",
     "torchmetrics",
     "accelerate",
@@ -109,7 +108,7 @@ def brought(names):
 
 def test_nothing_of_the_notebook_machinery_comes_with_it():
     got = brought(NEEDS)
-    assert {"torch", "sympy", "ipython"} <= got, "the needs of the needs are followed"
+    assert {"torch", "sympy"} <= got, "the needs of the needs are followed"
     assert not got & {
         "nbdev",
         "fastcore",
@@ -123,6 +122,8 @@ def test_nothing_of_the_notebook_machinery_comes_with_it():
         "nbformat",
         "ipykernel",
         "nbval",
+        "ipython",
+        "ipywidgets",
     }
     assert brought(["nbval"]) & {"nbformat", "ipykernel"}, "it would be seen"
 

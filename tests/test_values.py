@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcgan.values import check_memory, counted, home, known, must_be, plain, shown, whole
+from dcgan.values import check_memory, counted, home, known, library, must_be, plain, shown, whole
 
 
 def test_whole_numbers_of_any_library_become_python_s_own():
@@ -62,3 +62,9 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert home("~/a/b") == tmp_path / "a/b" and home("a/~") == Path("a/~") and home(Path("~")) == tmp_path
     with pytest.raises(ValueError, match="~nobody_here is no home folder"):
         home("~nobody_here/x")
+
+
+def test_a_library_that_is_missing_is_named_with_its_command():
+    assert library("json", "The test").loads("1") == 1
+    with pytest.raises(ImportError, match="^The picture needs no_such_library: pip install no_such_library$"):
+        library("no_such_library", "The picture")
