@@ -318,8 +318,8 @@ def sheet_name(what: str,          # as given
                own: bool,          # whether it goes into the generator's own folder
                flags: SampleFlags, # as given
               ) -> str:
-    "samples-n64-seed0.png, after the generator's name where others may leave theirs too."
-    whose = "" if own else re.sub(r"\W+", "-", what.removeprefix("hub:")) + "-"
+    "samples-n64-seed0.png, after the generator's name where others may leave theirs too; those of `digits` have none."
+    whose = "" if own or what == "digits" else re.sub(r"\W+", "-", what.removeprefix("hub:")) + "-"
     begin = f"-first{flags.first}" if flags.first else ""
     return f"samples-{whose}n{flags.n}-seed{flags.seed}{begin}.png"
 

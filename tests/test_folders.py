@@ -335,3 +335,10 @@ def test_numpys_numbers_are_numbers():
     four()
     bank = load("folder:f", image_size=np.int64(8), channels=np.int64(1), images=np.int64(2), seed=np.int64(1))
     assert bank.images.shape == (2, 1, 8, 8)
+
+
+def test_the_first_question_knows_all_endings():
+    "In a process of its own: Pillow loads most formats only when it is asked for all of them."
+    ask = "from dcgan.datasets.files import image_endings; print(*image_endings())"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    assert {".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"} <= set(said)

@@ -75,8 +75,8 @@ def image_endings() -> dict[str, str]:  # ".jpg": "JPEG", …, also of formats t
     "The endings of all files that Pillow can decode."
     from PIL import Image
     Image.preinit()                                              # the usual formats are tried first
-    kinds = set(Image.OPEN) - _NO_PIXELS
-    return {end: kind for end, kind in Image.registered_extensions().items() if kind in kinds}
+    endings = Image.registered_extensions()                      # loads the others, which Image.OPEN lists then
+    return {end: kind for end, kind in endings.items() if kind in Image.OPEN and kind not in _NO_PIXELS}
 
 def opened(file: Path  # an image file
           ):           # a PIL image that isn't decoded yet
