@@ -22,7 +22,7 @@ help:
 	@echo "make test                       everything that is checked: sync, lessons, tests"
 	@echo "make lab                        open JupyterLab on the lessons"
 	@echo "make nbval [N=03_shapes]        run the lessons again and compare every stored output"
-	@echo "make portable [N=03_shapes]     the same as other machines would: older processors, one thread and two; half an hour for all"
+	@echo "make portable [N=03_shapes]     the same as other machines would: older processors, one thread and two; an hour for all"
 	@echo "make lesson N=03_shapes         export, execute, clean and check one lesson"
 	@echo "make execute [N=03_shapes]      run notebooks and store their outputs"
 	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"

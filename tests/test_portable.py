@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from portable import differing, main, older_kernels, settings
+from portable import differing, main, older_kernels, one_core_each, settings
 
 FAKE = """
 import os, sys
@@ -49,3 +49,10 @@ def test_kernels_say_that_there_is_no_bf16(tmp_path):
         [sys.executable, "-m", "IPython", "--no-banner", "-c", ask], env=env, capture_output=True, text=True
     )
     assert done.stdout.split() == ["False", "<lambda>"], done.stderr
+
+
+def test_each_thread_has_a_core():
+    command = ["python", "-m", "pytest", "-n", "2", "nbs/a.ipynb"]
+    assert one_core_each(command, 1) == command
+    assert one_core_each(command, 2) == [*command[:4], "1", "nbs/a.ipynb"]
+    assert one_core_each(["python", "-c", "1"], 2) == ["python", "-c", "1"]
