@@ -474,10 +474,10 @@ class RunFolder:
         "Make the folder and its first checkpoint, or go on from the one in it; nothing is touched before all is checked."
         state, note, self.path = trainer.engine.ask(lambda: self.claimed(trainer))
         self.content = state.get("content") or content(trainer.images)
-        trainer.notes.append(f"{'goes on' if self.resume else 'kept'} in {self.path}")
         if self.resume:
             trainer.load_state(bare(state))
             trainer.notes += [n for n in (note, changes(state, setting(trainer))) if n]
+        trainer.kept = f"{'goes on' if self.resume else 'kept'} in {self.path}"
         if trainer.engine.main:
             self.go_on(trainer) if self.resume else self.start(trainer)
 

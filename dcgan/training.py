@@ -205,6 +205,7 @@ class Trainer:
         self.history, self.step, self.total = History(r.log_every, e.device), 0, r.epochs * len(self.batches)
         self.n = r.batch_size // e.world                        # images of a step, in this process
         self.stopped = 0                                        # the signal that ended the run early
+        self.kept = ""                                          # where a callback keeps the run
         self.notes = [n for n in [self.batches.note] if n]      # what should be said before it starts
 
     def adam(self,
@@ -374,7 +375,7 @@ def describe(trainer: Trainer, # about to train
     lines = [] if trainer.step and verbose == 1 else tables  # a run that goes on was described when it began
     where = f"{e.device}, {e.precision}, {torch.get_num_threads()} threads{several}"
     steps = f"{len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs"
-    lines += [f"{len(trainer.images):,} images{data}, {steps}; {where}", *trainer.notes]
+    lines += [f"{len(trainer.images):,} images{data}, {steps}; {where}", *trainer.notes, *filter(None, [trainer.kept])]
     if verbose >= 2:
         lines += [f"{name}: {getattr(trainer, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3:

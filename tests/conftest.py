@@ -9,10 +9,14 @@ import pytest  # noqa: E402
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c():
-    "A shell ignores Ctrl-C for what it starts in the background, and children inherit that: here it arrives as usual."
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    "Shells ignore Ctrl-C for what they start in the background, nohup SIGHUP, and children inherit that: here both arrive as usual."
+    wanted = {signal.SIGINT: signal.default_int_handler}
+    if hasattr(signal, "SIGHUP"):
+        wanted[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -626,7 +626,7 @@ def test_a_folder_that_shares_a_shipped_name_is_left_alone(run, here, monkeypatc
     (here / "digits/mine.txt").write_text("mine")
     assert main(["sample", "digits", "--n", "2"]) == main(["evaluate", "digits", *FEW]) == 0
     assert os.listdir("digits") == ["mine.txt"] and {
-        "samples-digits-n2-seed0.png",
+        "samples-n2-seed0.png",
         "report.json",
         "report.png",
     } <= set(os.listdir())
