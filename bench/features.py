@@ -1,9 +1,8 @@
 """What a discriminator's features are worth, and what dropping filters does: the measurements of lesson 16.
 
-    python bench/features.py predictor              train the predictor of the drawn faces' factors
     python bench/features.py ship RUN NAME          keep the discriminator of a run in the package, in half precision
     python bench/features.py measure [DATA …]       the accuracies that are missing; a row as each is done
-    python bench/features.py drop [LAYER …]         the dropping of filters: five times 150 generated faces to fit, 200 to try
+    python bench/features.py drop [OBJECT …]        the dropping of filters: five times 150 generated faces to fit, 200 to try
     python bench/features.py table                  what has been measured
 
 Everything lies in dcgan/assets/features*: `measure` writes features.csv, `drop` features-drop.csv. Both go on where they were
@@ -11,7 +10,7 @@ stopped. `measure` takes the shipped discriminators; with --kinds and --labels s
 """
 import argparse
 import csv
-import json
+import itertools
 import shutil
 import statistics
 import tempfile
@@ -23,9 +22,8 @@ from filelock import FileLock
 
 from dcgan.checkpoints import find_checkpoint
 from dcgan.data import to_x
-from dcgan.datasets.drawn import face_factors, faces, faces_from
+from dcgan.datasets.drawn import face_factors, faces_from
 from dcgan.datasets.sources import load
-from dcgan.evaluation.judge import QUESTIONS, Judge, accuracy, face_labels, train_judge
 from dcgan.features import (
     changed_cells,
     draw_labelled,
@@ -40,6 +38,7 @@ from dcgan.features import (
     trained_d,
     untrained,
 )
+from dcgan.latent import Predictor, face_predictor
 from dcgan.networks import ASSETS, Discriminator, Generator, generator_for, latent
 from dcgan.plots import write_aside
 from dcgan.recipes import from_json
@@ -51,24 +50,6 @@ HELD_OUT = 10_000_000  # where the faces begin that no network saw
 DRAWS = 5
 SIZES = {"digits": (10, 50, 200, 1000)}  # labels
 KINDS = "D", "untrained", "pixels", "PCA", "supervised"
-
-
-# The predictor of the drawn faces' factors
-
-def predictor(epochs: int = 6) -> dict:
-    "Train it on 6,000 drawn faces, test it on 1,000 others; write weights and report."
-    torch.set_num_threads(1)
-    (images, _), (test, _) = faces(6000), faces(1000, start=HELD_OUT)
-    judge = train_judge(images, face_labels(6000), epochs, augment=0., width=8, features=32)
-    folder = FOLDER / "predictor"
-    judge.half().save_pretrained(folder)
-    (folder / "README.md").unlink()  # the hub's, empty
-    right = accuracy(judge.float(), test, face_labels(1000, HELD_OUT))
-    report = {"command": "python bench/features.py predictor", "date": str(date.today()), "machine": machine(),
-              "torch": torch.__version__, "seed": 0, "epochs": epochs, "faces": 6000, "held_out": 1000,
-              "accuracy": dict(zip(QUESTIONS, (round(a, 4) for a in right)))}
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    return report
 
 
 # Discriminators
@@ -166,70 +147,50 @@ def measure(data: str, kinds: list, sizes: list | None = None) -> None:
 
 # Dropping filters
 
-HAT, LAYERS, SHARES = QUESTIONS.index("hat"), (3, 2), (.05, .1, .2, .5)  # layer 3: the second-highest hidden one of G
+OBJECTS, LAYERS, SHARES = ("hat", "glasses"), (3, 2), (.05, .1, .2, .5)  # layer 3: the second-highest hidden one of G
+
+
+def shown(predictor: Predictor, x: torch.Tensor) -> dict:
+    "For each factor, whether the predictor sees it in each image."
+    return {name: reading > 0 for name, reading in predictor.read(x).items()}
 
 
 @torch.no_grad()
-def answers(judge: Judge, x: torch.Tensor) -> torch.Tensor:
-    "What the predictor says of each image, (n, questions)."
-    return torch.cat([torch.stack([a.argmax(1) for a in judge.answers(judge(part))], 1) for part in x.split(200)])
-
-
-def dropping(layer: int, draw: int, cells: torch.Tensor, G: Generator, judge: Judge) -> list[dict]:
+def dropping(thing: str, layer: int, draw: int, cells: torch.Tensor, G: Generator, predictor: Predictor) -> list[dict]:
     "A regression on 150 faces, tried on 200 others; and as many random filters dropped."
     fit, tried = (
         maps_at(G, latent(n, G.z_dim, G.z_law, seed=2 * draw + part), layer)
         for part, n in enumerate((150, 200))
     )
-    has = answers(judge, images_from(G, fit, layer))[:, HAT] == 1
-    weights = filter_weights(fit, object_places(has, cells))
+    weights = filter_weights(fit, object_places(shown(predictor, images_from(G, fit, layer))[thing], cells))
     ranked, n = weights.argsort(descending=True).tolist(), len(weights)
     mixed = torch.randperm(n, generator=generator_for(draw, 8)).tolist()
-    jobs = [
-        (kind, share, order[: round(share * n)])
-        for share in SHARES
-        for kind, order in (("weights", ranked), ("random", mixed))
-    ]
-    positive = (weights > 0).sum().item()
-    jobs += [("weights", "positive", ranked[:positive]), ("random", "positive", mixed[:positive])]
-    before = answers(judge, images_from(G, tried, layer))
-    had, others, rows = before[:, HAT] == 1, [i for i in range(len(QUESTIONS)) if i != HAT], []
-    for kind, share, drop in jobs:
-        after = answers(judge, images_from(G, tried, layer, drop))
-        gone = (after[had, HAT] == 0).float().mean().item()
-        same = (after[had][:, others] == before[had][:, others]).float().mean().item()
-        rows.append(
-            {
-                "layer": layer,
-                "filters": kind,
-                "share": share,
-                "dropped": len(drop),
-                "draw": draw,
-                "faces": int(had.sum()),
-                "gone": f"{gone:.4f}",
-                "others_same": f"{same:.4f}",
-                "date": date.today(),
-                "machine": machine(),
+    counts = {share: round(share * n) for share in SHARES} | {"positive": int((weights > 0).sum())}
+    before = shown(predictor, images_from(G, tried, layer))
+    had, rows = before[thing], []
+    for share, count in counts.items():
+        for kind, order in ("weights", ranked), ("random", mixed):
+            after = shown(predictor, images_from(G, tried, layer, order[:count]))
+            same = torch.stack([after[name][had] == before[name][had] for name in before if name != thing])
+            rows.append({
+                "object": thing, "layer": layer, "filters": kind, "share": share, "dropped": count, "draw": draw,
+                "faces": int(had.sum()), "gone": f"{1 - after[thing][had].float().mean().item():.4f}",
+                "others_same": f"{same.float().mean().item():.4f}", "date": date.today(), "machine": machine(),
                 "torch": torch.__version__,
-            }
-        )
+            })
     return rows
 
 
-def drop(layers: tuple = LAYERS) -> None:
-    "Five draws at each layer."
-    G, judge, factors = (
-        Generator.from_pretrained("faces"),
-        Judge.from_pretrained(FOLDER / "predictor").eval(),
-        face_factors(100, start=HELD_OUT),
-    )
-    hats, none = (faces_from({**factors, "hat": [value] * 100}) for value in (1, 0))
-    for layer, draw in ((layer, draw) for layer in layers for draw in range(5)):
-        if any((int(r["layer"]), int(r["draw"])) == (layer, draw) for r in read(DROPPED)):
+def drop(things: tuple = OBJECTS) -> None:
+    "Five draws of each object at each layer."
+    G, predictor, factors = Generator.from_pretrained("faces"), face_predictor(), face_factors(100, start=HELD_OUT)
+    for thing, layer, draw in itertools.product(things, LAYERS, range(DRAWS)):
+        if any((r["object"], int(r["layer"]), int(r["draw"])) == (thing, layer, draw) for r in read(DROPPED)):
             continue
-        cells = changed_cells(hats, none, G.table[layer - 1].out_shape[1])
-        add(DROPPED, dropping(layer, draw, cells, G, judge))
-        print(f"layer {layer}, draw {draw} done", flush=True)
+        pair = (faces_from({**factors, thing: [value] * 100}) for value in (1, 0))
+        cells = changed_cells(*pair, G.table[layer - 1].out_shape[1])
+        add(DROPPED, dropping(thing, layer, draw, cells, G, predictor))
+        print(f"{thing}, layer {layer}, draw {draw} done", flush=True)
 
 
 def table() -> None:
@@ -243,15 +204,13 @@ def table() -> None:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("job", choices=("predictor", "ship", "measure", "drop", "table"))
+    flags.add_argument("job", choices=("ship", "measure", "drop", "table"))
     flags.add_argument("words", nargs="*")
     flags.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="these features alone")
     flags.add_argument("--labels", nargs="+", type=int, help="these numbers of labels alone")
     a = flags.parse_args()
     torch.set_num_threads(1)
-    if a.job == "predictor":
-        print(json.dumps(predictor(), indent=2))
-    elif a.job == "ship":
+    if a.job == "ship":
         if len(a.words) != 2:
             flags.error("ship needs RUN and NAME")
         print(ship(Path(a.words[0]), a.words[1]))
@@ -261,7 +220,9 @@ def main() -> None:
         for data in a.words or SIZES:
             measure(data, a.kinds, a.labels)
     elif a.job == "drop":
-        drop(tuple(map(int, a.words)) or LAYERS)
+        if unknown := set(a.words) - set(OBJECTS):
+            flags.error(f"there is no object {unknown.pop()}; there are: {', '.join(OBJECTS)}")
+        drop(tuple(a.words) or OBJECTS)
     elif a.job == "table":
         table()
 
