@@ -28,6 +28,17 @@ def tags(cell):
     return cell["metadata"].get("tags", [])
 
 
+@cache
+def checks(*paths):
+    "The exercises of these lessons: name, and the check that raises on a wrong answer."
+    found = {}
+    for cell in (c for path in paths for c in cells(path) if "exercise" in tags(c)):
+        name, space = re.search(r"^def check_(\w+)\(", cell["source"], re.M)[1], {"__name__": "exercise"}
+        exec(compile(cell["source"], f"exercise {name}", "exec"), space)
+        found[name] = space[f"check_{name}"]
+    return found
+
+
 def exported(cell):
     return re.search(r"^#\|\s*exporti?\b", cell["source"], flags=re.M) is not None
 

@@ -1,5 +1,4 @@
 "Lessons 22 and 24: their exercises refuse plausible wrong answers."
-import re
 import zlib
 
 import pytest
@@ -9,17 +8,9 @@ from torch.nn import functional as F
 from dcgan.datasets.files import Bank
 from dcgan.datasets.sources import fitted
 
-from notebooks import ROOT, cells, tags
+from notebooks import ROOT, checks
 
 LESSONS = [ROOT / "nbs/under_the_hood" / name for name in ("22_files.ipynb", "24_sources.ipynb")]
-SOURCES = [c["source"] for path in LESSONS for c in cells(path) if "exercise" in tags(c)]
-EXERCISES = {re.search(r"\ndef check_(\w+)\(", source)[1]: source for source in SOURCES}
-
-
-def check(name):
-    there = {}
-    exec(EXERCISES[name], there)
-    return there[f"check_{name}"]
 
 
 def padded(images, left, top, value=0):
@@ -112,16 +103,16 @@ WRONG = {
 @pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
 def test_a_wrong_answer_is_refused(name, wrong):
     with pytest.raises((AssertionError, IndexError, RuntimeError, ValueError)):
-        check(name)(WRONG[name][wrong])
+        checks(*LESSONS)[name](WRONG[name][wrong])
 
 
 def test_every_exercise_has_its_wrong_answers():
-    assert set(EXERCISES) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+    assert set(checks(*LESSONS)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
 
 
 def test_the_helpers_of_the_wrong_answers_are_right():
     "So that each is refused for what its name says."
-    check("letterboxed")(lambda images: padded(images, lambda rest: rest//2, lambda rest: rest//2))
-    check("suspects")(suspects)
-    check("held_out")(lambda labels, n, seed=0: chosen(labels, n, torch.Generator().manual_seed(seed)))
-    check("checkers")(boards)
+    checks(*LESSONS)["letterboxed"](lambda images: padded(images, lambda rest: rest//2, lambda rest: rest//2))
+    checks(*LESSONS)["suspects"](suspects)
+    checks(*LESSONS)["held_out"](lambda labels, n, seed=0: chosen(labels, n, torch.Generator().manual_seed(seed)))
+    checks(*LESSONS)["checkers"](boards)

@@ -13,7 +13,8 @@ from dcgan.networks import ASSETS, Generator, latent
 from dcgan.shapes import Row
 from dcgan.training import STATS, Trainer
 
-from notebooks import ROOT, code_cells
+from notebooks import ROOT
+from notebooks import checks as exercises
 
 sys.path.insert(0, str(ROOT / "bench"))
 import doctor as bench  # noqa: E402
@@ -258,13 +259,6 @@ def test_the_table_holds_what_the_lesson_says():
     assert others and not [row for row in others if row["named"]]
 
 
-def exercise(name):
-    source, = [c["source"] for c in code_cells(LESSON) if f"def check_{name}(" in c["source"]]
-    names = {"__name__": "exercise"}
-    exec(compile(source, name, "exec"), names)
-    return names[f"check_{name}"]
-
-
 def forgets(G, z):
     with torch.no_grad():
         return G.eval()(z)
@@ -319,5 +313,9 @@ ANSWERS = {
 @pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in ANSWERS.items() for wrong in answers])
 def test_a_wrong_answer_is_refused(name, wrong):
     with pytest.raises(AssertionError) as refused:
-        exercise(name)(ANSWERS[name][wrong])
+        exercises(LESSON)[name](ANSWERS[name][wrong])
     assert len(str(refused.value).split()) >= 4, "the message helps"
+
+
+def test_every_exercise_has_its_wrong_answers():
+    assert set(exercises(LESSON)) == set(ANSWERS) and all(len(answers) >= 3 for answers in ANSWERS.values())

@@ -32,7 +32,7 @@ from dcgan.networks import ASSETS, Discriminator, generator_for, init_weights, l
 from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
 
-from notebooks import LESSONS, cells, tags
+from notebooks import LESSONS, checks
 
 LESSON = next(p for p in LESSONS if p.name == "16_inside.ipynb")
 SMALL = {name: RECIPES[name].replace(filters=8) for name in ("digits", "svhn32", "mnist28")}
@@ -313,14 +313,6 @@ def test_each_measured_cell_has_five_draws():
     )
 
 
-def exercise(name):
-    "The cell that sets the exercise, run."
-    found = {"__name__": "exercise"}
-    source = next(c["source"] for c in cells(LESSON) if "exercise" in tags(c) and f"def check_{name}(" in c["source"])
-    exec(compile(source, name, "exec"), found)
-    return found
-
-
 def in_place(before, grad):
     grad[before <= 0] = 0
     return grad.clamp_(min=0)
@@ -366,9 +358,8 @@ WRONG = {
 @pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
 def test_a_wrong_answer_is_refused(name, wrong):
     with pytest.raises(AssertionError):
-        exercise(name)[f"check_{name}"](WRONG[name][wrong])
+        checks(LESSON)[name](WRONG[name][wrong])
 
 
 def test_every_exercise_has_its_wrong_answers():
-    found = {re.search(r"\ndef check_(\w+)\(", c["source"])[1] for c in cells(LESSON) if "exercise" in tags(c)}
-    assert found == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())

@@ -1,22 +1,13 @@
 "The guidelines' exercises: the hidden solutions pass, plausible wrong answers don't."
 import math
-import re
 
 import pytest
 import torch
 from torch import nn
 
-from notebooks import ROOT, cells, tags
+from notebooks import ROOT, checks
 
 LESSON = ROOT / "nbs/05_guidelines.ipynb"
-
-
-def check(name):
-    "The function check_NAME of the exercise NAME."
-    source = next(c["source"] for c in cells(LESSON) if "exercise" in tags(c) and f"\ndef check_{name}(" in c["source"])
-    space = {}
-    exec(compile(source, LESSON.name, "exec"), space)
-    return space[f"check_{name}"]
 
 
 def relus(net, x, count):
@@ -84,18 +75,17 @@ WRONG = {
 @pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
 def test_a_wrong_answer_is_refused(name, wrong):
     with pytest.raises(AssertionError):
-        check(name)(WRONG[name][wrong])
+        checks(LESSON)[name](WRONG[name][wrong])
 
 
 def test_every_exercise_has_its_wrong_answers():
-    found = {re.search(r"\ndef check_(\w+)\(", c["source"])[1] for c in cells(LESSON) if "exercise" in tags(c)}
-    assert found == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
 
 
 def test_a_refusal_says_something():
     with pytest.raises(AssertionError, match="is eps added to the variance"):
-        check("normed_std")(lambda std, eps: std / (std + eps))
+        checks(LESSON)["normed_std"](lambda std, eps: std / (std + eps))
     with pytest.raises(AssertionError, match="2 channels|two channels"):
-        check("dead_channels")(lambda net, x: 0)
-    check("dead_channels")(lambda net, x: relus(net, x, lambda y: closed(y).all(1).sum()))
+        checks(LESSON)["dead_channels"](lambda net, x: 0)
+    checks(LESSON)["dead_channels"](lambda net, x: relus(net, x, lambda y: closed(y).all(1).sum()))
     assert torch.is_grad_enabled()

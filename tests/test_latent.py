@@ -44,7 +44,7 @@ from dcgan.networks import ASSETS, Generator, latent
 from dcgan.plots import grid
 from dcgan.shapes import Row
 
-from notebooks import ROOT, cells, tags
+from notebooks import ROOT, checks
 
 LESSON = ROOT / "nbs/15_latent.ipynb"
 QUARTERS = "top left", "top right", "bottom left", "bottom right"
@@ -361,14 +361,6 @@ def test_a_pool_names_its_parts(pool):
     assert isinstance(pool, Pool) and pool.z.shape == (600, 10) and set(pool.readings) == set(QUARTERS)
 
 
-def check(name):
-    "The function check_NAME of the exercise NAME."
-    source = next(c["source"] for c in cells(LESSON) if "exercise" in tags(c) and f"\ndef check_{name}(" in c["source"])
-    space = {}
-    exec(compile(source, LESSON.name, "exec"), space)
-    return space[f"check_{name}"]
-
-
 def unit(z):
     return torch.nn.functional.normalize(z, dim=-1)
 
@@ -422,9 +414,8 @@ WRONG = {
 @pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
 def test_a_wrong_answer_is_refused(name, wrong):
     with pytest.raises(AssertionError):
-        check(name)(WRONG[name][wrong])
+        checks(LESSON)[name](WRONG[name][wrong])
 
 
 def test_every_exercise_has_its_wrong_answers():
-    found = {re.search(r"\ndef check_(\w+)\(", c["source"])[1] for c in cells(LESSON) if "exercise" in tags(c)}
-    assert found == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
