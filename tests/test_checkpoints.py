@@ -97,17 +97,7 @@ SPOILT = {
     **{
         f"no {name}": (deleted(name), name)
         for name in (
-            "recipe",
-            "step",
-            "rows",
-            "elapsed",
-            "recent",
-            "precision",
-            "images",
-            "G",
-            "D",
-            "G_ema",
-            "opt_g",
+            "recipe", "step", "rows", "elapsed", "recent", "precision", "images", "G", "D", "G_ema", "opt_g",
             "opt_d",
         )
     },
@@ -439,25 +429,8 @@ def test_two_starts_on_one_folder(tmp_path):
 
 # Asked to stop
 
-LONG = [
-    "digits",
-    "--filters",
-    "4",
-    "--images",
-    "64",
-    "--batch-size",
-    "16",
-    "--epochs",
-    "100000",
-    "--save-every",
-    "100000",
-    "--sample-every",
-    "20",
-    "--device",
-    "cpu",
-    "--threads",
-    "1",
-]
+LONG = ("digits --filters 4 --images 64 --batch-size 16 --epochs 100000 --save-every 100000 --sample-every 20 "
+        "--device cpu --threads 1").split()
 
 
 def wait_for(condition, process):

@@ -242,19 +242,7 @@ def test_training_is_measured_every_few_epochs_and_resumes(here, capsys):
     ).size == (880, 240)
     assert (
         main(
-            [
-                "train",
-                "digits",
-                "--run",
-                "parts",
-                "--epochs",
-                "4",
-                *few,
-                "--evaluate-every",
-                "2",
-                "--decay",
-                "none",
-            ]
+            ["train", "digits", "--run", "parts", "--epochs", "4", *few, "--evaluate-every", "2", "--decay", "none"]
         )
         == 0
     )
@@ -354,16 +342,7 @@ def test_every_field_is_a_flag(here):
     assert set(changes) == set(Recipe.__dataclass_fields__)
     assert (
         main(
-            [
-                *command(recipe).split()[1:],
-                "--run",
-                "run",
-                "--device",
-                "cpu",
-                "--verbose",
-                "0",
-                "--no-save-plots",
-            ]
+            [*command(recipe).split()[1:], "--run", "run", "--device", "cpu", "--verbose", "0", "--no-save-plots"]
         )
         == 0
     )
@@ -406,17 +385,8 @@ def test_shapes_shows_both_tables_with_totals(capsys):
     assert (
         main(
             [
-                "shapes",
-                "digits",
-                "--net",
-                "paper",
-                "--image-size",
-                "64",
-                "--filters",
-                "128",
-                "--z-dim",
-                "100",
-                "--no-bias",
+                "shapes", "digits", "--net", "paper", "--image-size", "64", "--filters", "128", "--z-dim",
+                "100", "--no-bias",
             ]
         )
         == 0

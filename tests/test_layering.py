@@ -13,30 +13,12 @@ from pyflakes import api, reporter
 from notebooks import HOOD, LESSONS, MODULES, NOTEBOOKS, ROOT, code_cells, module_name, python, tags, written_by
 
 HEAVY = [
-    "pandas",
-    "sklearn",
-    "scipy",
-    "mlxtend",
-    "torchmetrics",
-    "torchvision",
-    "torch._dynamo",
-    "accelerate",
+    "pandas", "sklearn", "scipy", "mlxtend", "torchmetrics", "torchvision", "torch._dynamo", "accelerate",
     "IPython",
 ]
 SPINE = [
-    "values",
-    "losses",
-    "plots",
-    "shapes",
-    "networks",
-    "data",
-    "steps",
-    "training",
-    "recipes",
-    "checkpoints",
-    "doctor",
-    "latent",
-    "features",
+    "values", "losses", "plots", "shapes", "networks", "data", "steps", "training", "recipes", "checkpoints",
+    "doctor", "latent", "features",
 ]
 ROOMS = ["datasets", "evaluation", "engine"]  # side rooms; beside them, under the hood too: audit, cli
 RESULTS = 12  # from this lesson on, the main path may read data sets and metrics
@@ -144,10 +126,7 @@ def test_modules_import_by_name(path):
 
 def test_the_rules_are_seen_broken():
     for source in (
-        "import dcgan",
-        "import dcgan.cli",
-        "from dcgan import plots",
-        "from dcgan.nothing import x",
+        "import dcgan", "import dcgan.cli", "from dcgan import plots", "from dcgan.nothing import x",
         "from torch import *",
     ):
         assert list(faults(source, lambda module: True)), f"not noticed: {source}"

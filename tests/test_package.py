@@ -14,22 +14,8 @@ import pytest
 from notebooks import ROOT
 
 NEEDS = {
-    "torch",
-    "torchvision",
-    "numpy",
-    "matplotlib",
-    "pillow",
-    "tqdm",
-    "filelock",
-    "mlxtend",
-    "torchmetrics",
-    "accelerate",
-    "psutil",
-    "safetensors",
-    "huggingface-hub",
-    "tyro",
-    "scipy",
-    "scikit-learn",
+    "torch", "torchvision", "numpy", "matplotlib", "pillow", "tqdm", "filelock", "mlxtend", "torchmetrics",
+    "accelerate", "psutil", "safetensors", "huggingface-hub", "tyro", "scipy", "scikit-learn",
 }
 
 
@@ -110,20 +96,8 @@ def test_nothing_of_the_notebook_machinery_comes_with_it():
     got = brought(NEEDS)
     assert {"torch", "sympy"} <= got, "the needs of the needs are followed"
     assert not got & {
-        "nbdev",
-        "fastcore",
-        "execnb",
-        "jupyter",
-        "jupyter-core",
-        "jupyter-client",
-        "jupyterlab",
-        "notebook",
-        "nbconvert",
-        "nbformat",
-        "ipykernel",
-        "nbval",
-        "ipython",
-        "ipywidgets",
+        "nbdev", "fastcore", "execnb", "jupyter", "jupyter-core", "jupyter-client", "jupyterlab", "notebook",
+        "nbconvert", "nbformat", "ipykernel", "nbval", "ipython", "ipywidgets",
     }
     assert brought(["nbval"]) & {"nbformat", "ipykernel"}, "it would be seen"
 

@@ -18,18 +18,8 @@ from running import trainer as trainer_for
 
 SMALL = "--filters 4 --batch-size 4 --log-every 1 --sample-every 2 --device cpu --precision fp32"
 MADE = {
-    "recipe.json",
-    "history.csv",
-    "checkpoint.pt",
-    "checkpoint-previous.pt",
-    "generator",
-    "samples",
-    "samples.png",
-    "samples.gif",
-    "losses.png",
-    "losses.gif",
-    "real_and_fake.png",
-    "report.json",
+    "recipe.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt", "generator", "samples",
+    "samples.png", "samples.gif", "losses.png", "losses.gif", "real_and_fake.png", "report.json",
 }
 
 

@@ -59,12 +59,7 @@ def test_shipping_a_run(tiny, tmp_path, monkeypatch):
     trainer = train(tiny.replace(sample_every=1), tmp_path / "run")
     folder = ship.ship(tmp_path / "run", "little")
     assert {f.name for f in folder.iterdir()} == {
-        "config.json",
-        "model.safetensors",
-        "recipe.json",
-        "history.csv",
-        "report.json",
-        "film.png",
+        "config.json", "model.safetensors", "recipe.json", "history.csv", "report.json", "film.png",
         "film.txt",
     }
     assert (folder / "film.txt").read_text().split()[0] == "0" and (folder / "film.txt").read_text().split()[-1] == "16"

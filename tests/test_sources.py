@@ -455,14 +455,7 @@ def test_what_cannot_be_meant(wish, says):
 
 def test_all_sources_are_named():
     assert set(SOURCES) == {
-        "digits",
-        "mnist",
-        "fashion_mnist",
-        "svhn",
-        "svhn-extra",
-        "celeba",
-        "cifar10",
-        "house_numbers",
+        "digits", "mnist", "fashion_mnist", "svhn", "svhn-extra", "celeba", "cifar10", "house_numbers",
         "faces",
     }
 

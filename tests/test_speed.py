@@ -169,13 +169,7 @@ def test_the_bench_appends_and_joins(tmp_path, monkeypatch, capsys):
     assert bench.main(words) == bench.main([*words, "--channels", "1"]) == 0
     rows = list(csv.DictReader(open(tmp_path / "train.csv")))
     assert [row["channels"] for row in rows] == ["1", "3", "1"] and {
-        "date",
-        "machine",
-        "torch",
-        "ratio",
-        "least",
-        "most",
-        "share",
+        "date", "machine", "torch", "ratio", "least", "most", "share",
     } <= set(rows[0])
     assert 100 < float(rows[0]["textbook_mib"]) < 4000
     capsys.readouterr()

@@ -223,30 +223,19 @@ def test_the_moving_average_is_the_one_on_paper(tiny, monkeypatch):
 def straight(tmp_path_factory, tiny):
     "Four epochs without interruption, through the command line."
     run = tmp_path_factory.mktemp("straight") / "run"
-    assert (
-        main(
-            [
-                "train",
-                "digits",
-                *flags_of(tiny),
-                "--run",
-                str(run),
-                "--precision",
-                "fp32",
-                "--device",
-                "cpu",
-                "--verbose",
-                "0",
-            ]
-        )
-        == 0
-    )
+    assert typed(tiny, run) == 0
     return run
 
 
 def flags_of(recipe):
     from dcgan.recipes import command
     return shlex.split(command(recipe))[3:]
+
+
+def typed(recipe, run):
+    "The recipe trained by its command line; the exit status."
+    where = ["--run", str(run), "--precision", "fp32", "--device", "cpu", "--verbose", "0"]
+    return main(["train", "digits", *flags_of(recipe), *where])
 
 
 KILLED = """
@@ -408,21 +397,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(
     run = tmp_path / "a run"
     with monkeypatch.context() as m:
         at(m, step, lambda trainer: os.kill(os.getpid(), signal.SIGINT))
-        done = main(
-            [
-                "train",
-                "digits",
-                *flags_of(tiny),
-                "--run",
-                str(run),
-                "--precision",
-                "fp32",
-                "--device",
-                "cpu",
-                "--verbose",
-                "0",
-            ]
-        )
+        done = typed(tiny, run)
     said = capsys.readouterr()
     assert said.err == "" and state(run)["step"] == step
     if step < 16:
@@ -439,15 +414,8 @@ def test_a_second_ctrl_c_interrupts_at_once(tiny, straight, plain_pictures, tmp_
         assert (
             main(
                 [
-                    "train",
-                    "digits",
-                    *flags_of(tiny),
-                    "--run",
-                    str(tmp_path / "run"),
-                    "--precision",
-                    "fp32",
-                    "--verbose",
-                    "0",
+                    "train", "digits", *flags_of(tiny), "--run", str(tmp_path / "run"), "--precision", "fp32",
+                    "--verbose", "0",
                 ]
             )
             == 130
@@ -638,17 +606,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(tiny, begun, tmp_path, share):
     before = contents(begun)
     size = int((begun / "checkpoint.pt").stat().st_size * share)
     argv = [
-        "train",
-        "digits",
-        "--run",
-        str(begun),
-        "--resume",
-        "--epochs",
-        "4",
-        "--precision",
-        "fp32",
-        "--verbose",
-        "0",
+        "train", "digits", "--run", str(begun), "--resume", "--epochs", "4", "--precision", "fp32",
+        "--verbose", "0",
     ]
     status, said = limited(size, argv)
     assert status == 2 and said.count("\n") == 1 and str(begun) in said and "too large" in said, said
@@ -785,13 +744,8 @@ def test_the_last_epoch_is_always_saved(tiny, plain_pictures, tmp_path, monkeypa
 
 
 FILES = {
-    "recipe.json",
-    "report.json",
-    "history.csv",
-    "checkpoint.pt",
-    "checkpoint-previous.pt",
-    "generator/config.json",
-    "generator/model.safetensors",
+    "recipe.json", "report.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt",
+    "generator/config.json", "generator/model.safetensors",
 }
 PLOTS = {"samples.png", "samples.gif", "losses.png", "losses.gif", "real_and_fake.png"} | {
     f"samples/step-{s:07d}.png" for s in (0, 3, 6, 9, 12, 15)
