@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'NAMES', 'ALIKE', 'measuring', 'in_shell', 'alike', 'open_streams', 'flush_streams', 'usage', 'say_help',
-           'say_version', 'named', 'say_why', 'main']
+           'without_command', 'say_version', 'named', 'say_why', 'main']
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-03
 import codecs
@@ -42,7 +42,7 @@ from .networks import Generator, find_model
 from .plots import picture_format, save_figure, save_grid, write_aside
 from .recipes import ABOUT, CPU, RECIPES, Recipe, flag, from_json
 from .training import Progress, Trainer
-from .values import check_memory, counted, home, known
+from .values import check_memory, counted, home, known, whole
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
 @dataclass(frozen=True)
@@ -270,14 +270,9 @@ def measuring(recipe: Recipe,    # about to be trained
     every = flags.evaluate_every
     if not every:
         return []
-    if every < 0:
-        raise ValueError(f"--evaluate-every is {every}; it must be a whole number from 0.")
-    return [
-        FidCallback(
-            reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir),
-            every,
-        )
-    ]
+    whole(0, evaluate_every=every)
+    reference = reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir)
+    return [FidCallback(reference, every)]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-17
 def typed() -> str:
@@ -323,19 +318,13 @@ def sheet_name(what: str,          # as given
     begin = f"-first{flags.first}" if flags.first else ""
     return f"samples-{whose}n{flags.n}-seed{flags.seed}{begin}.png"
 
-def check_least(flags,              # as given
-                **least: int) -> None:  # name: the least that it may be
-    "ValueError for the first flag that is below."
-    for name, value in least.items():
-        if getattr(flags, name) < value:
-            raise ValueError(f"--{name} is {getattr(flags, name)}; it must be a whole number from {value}.")
-
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19v
 def sample(argv: list[str]) -> int:
     "Draw images with a trained generator: of a run, a saved folder, or shipped with the package."
     what = word(argv, "run")
     flags = parse(argv, SampleFlags(), "sample RUN")
-    check_least(flags, n=1, columns=1, seed=0, first=0)
+    whole(1, n=flags.n, columns=flags.columns)
+    whole(0, seed=flags.seed, first=flags.first)
     if flags.out:
         if flags.out.exists():
             raise FileExistsError(f"{flags.out} exists; choose another name.")
@@ -394,7 +383,8 @@ def evaluate_command(argv: list[str]) -> int:
     "Measure a generator against real images; writes report.json and report.png."
     what = word(argv, "run")
     flags = parse(argv, EvaluateFlags(), "evaluate RUN")
-    check_least(flags, n=65, seeds=1)
+    whole(65, n=flags.n)
+    whole(1, seeds=flags.seeds)
     folder = flags.out or place(what)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; make it first.")
@@ -598,6 +588,12 @@ def say_help(argv: list[str], # not read
     print(usage())
     return 0
 
+def without_command(argv: list[str], # not read
+                   ) -> int:
+    "The commands there are, one of which is missing."
+    print(usage())
+    return 2
+
 def say_version(argv: list[str], # not read
                ) -> int:
     "Ours and PyTorch's."
@@ -607,9 +603,10 @@ def say_version(argv: list[str], # not read
 def named(first: str, # the word after `dcgan`, or ""
          ) -> Callable[[list[str]], int]:
     "The command that it names. ValueError for one that there is not."
-    others = {"": lambda argv: 2 + say_help(argv), "-h": say_help, "--help": say_help, "-V": say_version, "--version": say_version}
+    others = {"": without_command, "-h": say_help, "--help": say_help, "-V": say_version, "--version": say_version}
     return others.get(first) or COMMANDS[known("command", first, COMMANDS)]
 
+# %% ../nbs/under_the_hood/33_cli.ipynb #18-25dw
 def say_why(error: BaseException, # that ended a command
             argv: list[str],      # the words after `dcgan`
            ) -> int:              # exit status

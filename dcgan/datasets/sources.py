@@ -286,7 +286,7 @@ def _svhn(want: Want) -> Bank:
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-26
 _HELD_OUT = "test", "val", "valid", "validation"              # names of a held-out split, the best first
 _RUN = {"recipe.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt", "generator", "samples", "samples.png",
-        "samples.gif", "losses.png", "losses.gif", "real_and_fake.png", "report.json", "report.png"}  # what a run writes
+        "samples.gif", "kept", "losses.png", "losses.gif", "real_and_fake.png", "report.json", "report.png"}  # what a run writes
 _OURS = "written by dcgan"
 
 def _own(folder: Path) -> set[str]:
