@@ -255,7 +255,8 @@ def trainer_for(recipe: Recipe,     # to train
     engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
     bank = images_of(recipe, flags)
     watching = [Doctor(say=progress.say)] if flags.doctor else []
-    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *watching, *measuring(recipe, flags)])
+    labels = bank.labels if recipe.classes else None
+    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *watching, *measuring(recipe, flags)], labels)
     trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
     for net in trainer.G, trainer.D:
         compiled(engine.bare(net), flags.compile)

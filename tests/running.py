@@ -23,15 +23,16 @@ def trainer(
     "A trainer with the folder, the words and the callbacks asked for, about to train."
     folder = [] if run_dir is None else [RunFolder(run_dir, resume, save_every, save_plots)]
     said, engine = Progress(verbose), engine_for(device, precision, Path(run_dir) if resume else None)
+    labels = None
     if images is None:
-        images = load(
+        images, labels, *_ = load(
             recipe.data,
             image_size=recipe.image_size,
             channels=recipe.channels,
             images=recipe.images,
             data_dir=data_dir,
-        ).images
-    return Trainer(recipe, images, engine, [*folder, said, *callbacks])
+        )
+    return Trainer(recipe, images, engine, [*folder, said, *callbacks], labels if recipe.classes else None)
 
 
 def train(recipe, run_dir=None, **options):

@@ -36,6 +36,7 @@ EDGES = {  # field: values just inside, values just outside
     "log_every": ((1, 2), (0, -1, 1.5)),
     "sample_every": ((1, 2), (0, -1, 1.5)),
     "save_every": ((1, 2), (0, -1, 1.5)),
+    "classes": ((0, 1, 10), (-1, 1.5, None, True)),
 }
 CHOICES = {
     "net": "didgits",
@@ -43,6 +44,7 @@ CHOICES = {
     "last_batch": "keeps",
     "decay": "cosin",
     "d_reduction": "men",
+    "g_fakes": "frsh",
 }  # field: a near miss
 
 
