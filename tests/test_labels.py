@@ -1,6 +1,8 @@
 "Networks that take classes: how a label enters, what wrong labels get, and a run that carries them from the data to the sheet."
 import json
+import os
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
 from dcgan.training import Trainer
 
+from notebooks import ROOT, checks
 from running import train
 from running import trainer as trainer_for
-from test_processes import ALONE, HANGS, TORCHRUN
 
+LAUNCHERS = {"one": [sys.executable], "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
 UP = [Row("conv_t", 8, 7, norm=True, act="relu"), Row("conv_t", 1, 4, 4, act="tanh")]
 DOWN = [Row("conv", 8, 4, 4, act="leaky_relu"), Row("conv", 1, 7)]
 
@@ -203,9 +206,10 @@ if run.engine.main:
 def test_two_processes_share_labels_and_reused_fakes(tmp_path):
     "No BatchNorm, plain SGD, the same whole batch: to 1e-5 the steps of one process."
     (tmp_path / "two.py").write_text(TWO)
-    for name, launcher in ("one", TORCHRUN[:1]), ("two", TORCHRUN):
-        done = subprocess.run([*launcher, tmp_path / "two.py", tmp_path / name], env=ALONE, capture_output=True, text=True,
-                              timeout=HANGS)
+    env = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")} | {"OMP_NUM_THREADS": "1"}
+    for name, launcher in LAUNCHERS.items():
+        words = [*launcher, tmp_path / "two.py", tmp_path / name]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     assert (one - two).abs().max() < 1e-5
@@ -240,3 +244,55 @@ def test_what_ships_is_small_and_says_how_it_was_made():
     report = json.loads((folder / "report.json").read_text())
     assert report["command"].startswith("dcgan train digits-conditional") and {"date", "machine", "precision"} <= set(report)
     assert Generator.from_pretrained("digits-conditional").classes == 10
+
+
+# The lesson's exercises
+
+def hand(order=1, labels=lambda y: y, z=lambda z, n: z.expand(n, -1), dim=2):
+    "An answer to `number` with something changed."
+    def answer(G, digits, hand):
+        y = labels(torch.tensor([int(k) for k in digits][::order]))
+        return torch.cat(list(G(z(hand, len(digits)), y)), dim)
+    return answer
+
+
+def maps(x, labels, classes, value=1., behind=True, wrong=0):
+    "An answer to `with_maps` with something changed."
+    made = torch.eye(classes)[(labels + wrong) % classes][:, :, None, None].expand(-1, -1, *x.shape[2:]) * value
+    return torch.cat([x, made] if behind else [made, x], 1)
+
+
+WRONG = {
+    "number": {
+        "from the right": hand(order=-1),
+        "one below the other": hand(dim=1),
+        "counted from 1": hand(labels=lambda y: (y + 9) % 10),
+        "another hand for each": hand(z=lambda z, n: z * torch.arange(1, n + 1)[:, None]),
+        "one digit only": lambda G, digits, z: G(z.expand(len(digits), -1), torch.full((len(digits),), int(digits[0])))[0],
+    },
+    "with_maps": {
+        "maps first": lambda *a: maps(*a, behind=False),
+        "the next class": lambda *a: maps(*a, wrong=1),
+        "-1 for the others": lambda x, labels, classes: torch.cat([x, maps(x, labels, classes)[:, x.shape[1]:] * 2 - 1], 1),
+        "one map with the number": lambda x, y, classes: torch.cat([x, y[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1),
+        "255 for 1": lambda *a: maps(*a, value=255.),
+    },
+    "pairs": {
+        "the learner's": lambda x, y, fake, y_fake: {"D, real": (x, y), "D, fake": (fake, y), "G, fake": (fake, y)},
+        "D's step mended only": lambda x, y, fake, y_fake: {"D, real": (x, y), "D, fake": (fake, y_fake), "G, fake": (fake, y)},
+        "G's step mended only": lambda x, y, fake, y_fake: {"D, real": (x, y), "D, fake": (fake, y), "G, fake": (fake, y_fake)},
+        "label first": lambda x, y, fake, y_fake: {"D, real": (y, x), "D, fake": (y_fake, fake), "G, fake": (y_fake, fake)},
+    },
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_a_wrong_answer_is_refused(name, wrong):
+    with pytest.raises((AssertionError, IndexError, RuntimeError)):
+        checks(ROOT / "nbs/17_labels.ipynb")[name](WRONG[name][wrong])
+
+
+def test_every_exercise_has_its_wrong_answers():
+    assert set(checks(ROOT / "nbs/17_labels.ipynb")) == set(WRONG)
+    checks(ROOT / "nbs/17_labels.ipynb")["number"](hand())
+    checks(ROOT / "nbs/17_labels.ipynb")["with_maps"](maps)
