@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peer import N, PEERS, classes_of, peer_in
+from peer import PEERS, classes_of, peer_in
 
 from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
@@ -36,16 +36,15 @@ SHOWN = 16    # images kept of each contender
 TURN = 20.    # seconds of a turn
 DIGITS, R1, R3 = RECIPES["digits"], RECIPES["mnist28"], RECIPES["mnist28-trainer"]
 OURS = {      # name: recipe, precision; in the order in which they are paired with the peers
-    "digits, fp32": (DIGITS, "fp32"),
-    "mnist28, fp32": (R1, "fp32"),
-    "mnist28-trainer, fp32": (R3, "fp32"),
+    "digits": (DIGITS, "fp32"),
+    "mnist28": (R1, "fp32"),
+    "mnist28-trainer": (R3, "fp32"),
+    "mnist28, batch 16": (R1.replace(batch_size=16), "fp32"),
     "digits, bf16": (DIGITS, "bf16"),
+    "R3's net as digits": (DIGITS.replace(net="mnist28-trainer", filters=5, z_dim=135, bias=True), "fp32"),
+    "R1's net as digits": (DIGITS.replace(net="mnist28", filters=64, z_dim=64, bias=True), "fp32"),
     "mnist28, bf16": (R1, "bf16"),
     "mnist28-trainer, bf16": (R3, "bf16"),
-    "R1's network, settings of digits": (DIGITS.replace(net="mnist28", filters=64, z_dim=64, bias=True), "fp32"),
-    "R3's network, settings of digits": (DIGITS.replace(net="mnist28-trainer", filters=5, z_dim=135, bias=True), "fp32"),
-    "mnist28 in batches of 16": (R1.replace(batch_size=16), "fp32"),
-    "mnist28-trainer in batches of 128": (R3.replace(batch_size=128), "fp32"),
 }
 
 
@@ -173,13 +172,14 @@ def row_of(contender: dict, came: dict, judged: dict, given: argparse.Namespace)
 
 def floors(judged: Judged, given: argparse.Namespace) -> None:
     "Rows of the 4,000 real digits themselves, and of what resizing and turning make of them: what no generator is expected to beat."
-    from dcgan.data import rotated, to_x
+    from dcgan.data import Batches, to_x
     from dcgan.datasets.sources import load
     from dcgan.evaluation.metrics import fitted
-    x = to_x(load("digits").images)
-    there_and_back = {f"real digits, 28→{side}→28": fitted(to_x(load("digits", image_size=side).images), (1, 28, 28)) for side in (32, 64)}
+    bank = load("digits").images
+    x, turned = to_x(bank), next(Batches(bank, len(bank), given.seed, rotate=20.).epoch(0))
+    there_and_back = {f"real, 28→{side}→28": fitted(to_x(load("digits", image_size=side).images), (1, 28, 28)) for side in (32, 64)}
     known = {row["contender"] for row in rows()}
-    for name, images in {"real digits": x, **there_and_back, "real digits, turned by up to 20°": rotated(x, 20., given.seed, 0)}.items():
+    for name, images in {"real digits": x, **there_and_back, "real digits, turned": turned}.items():
         if name not in known:
             facts = {"name": name, "repository": "", "commit": "", "net": "", "batch": 0, "precision": ""}
             came = {"images": 0, "steps": 0, "g_params": 0, "d_params": 0, "x": images}

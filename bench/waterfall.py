@@ -37,10 +37,10 @@ NETS = {  # name of a column: its recipe, on digits that are not turned
 IMAGES = 1024
 
 
-def loops(recipe: Recipe) -> dict[str, Iterator[int]]:
+def loops(recipe: Recipe, nowhere) -> dict[str, Iterator[int]]:
     "Each loop by the change that it was the first to have."
     images = load("digits", image_size=recipe.image_size, images=IMAGES).images
-    nowhere, bf16 = open(os.devnull, "w"), has_bf16(torch.device("cpu"))
+    bf16 = has_bf16(torch.device("cpu"))
     found, changed = {"copied": iter(Switched(recipe, images, [], nowhere))}, []
     for change in CHANGES:
         if change != "bf16" or bf16:
@@ -61,10 +61,11 @@ def turn(run: Iterator[int], seconds: float) -> float:
 def measured(net: str, given: argparse.Namespace) -> list[dict]:
     "A network's rows."
     recipe = NETS[net]
-    running = loops(recipe)
-    for run in running.values():
-        next(run)  # the first step warms up
-    rounds = [{name: turn(run, given.seconds) for name, run in running.items()} for _ in range(given.rounds)]
+    with open(os.devnull, "w") as nowhere:
+        running = loops(recipe, nowhere)
+        for run in running.values():
+            next(run)  # the first step warms up
+        rounds = [{name: turn(run, given.seconds) for name, run in running.items()} for _ in range(given.rounds)]
     labels = {"copied": "the copied loop"} | CHANGES | {"trainer": "our trainer's loop"}
     rows = []
     for name in running:

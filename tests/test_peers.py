@@ -168,21 +168,21 @@ def test_rows_and_images_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "IMAGES", tmp_path / "peers.npz")
     assert "Nothing has been measured" in peers.table()
     given = peers.argparse.Namespace(seconds=1.0, seed=0)
-    for k, name in enumerate(("R1", "digits, fp32")):
+    for k, name in enumerate(("R1", "digits")):
         contender = {"name": name, "repository": "who/what", "commit": "abc", "net": "n", "batch": 2, "precision": "fp32"}
         came = {"images": 4, "steps": 2, "g_params": 1, "d_params": 1, "x": torch.zeros(20, 1, 28, 28)}
         peers.keep(peers.row_of(contender, came, {"fid_held_out": 3.0 - k, "fid_report": 2.0 - k}, given), came["x"])
     with np.load(peers.IMAGES) as kept:
-        assert {name: kept[name].shape for name in kept} == {"R1": (16, 28, 28), "digits, fp32": (16, 28, 28)}
+        assert {name: kept[name].shape for name in kept} == {"R1": (16, 28, 28), "digits": (16, 28, 28)}
     lines = peers.table().splitlines()
-    assert lines[2].startswith("| digits, fp32 | 1 |") and lines[3].startswith("| R1: who/what | 1 |")
+    assert lines[2].startswith("| digits | 1 |") and lines[3].startswith("| R1: who/what | 1 |")
 
 
 def test_what_was_measured_is_whole():
     with open(peers.ROWS, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     names = {row["contender"] for row in rows}
-    assert set(peer.PEERS) | {"digits, fp32", "mnist28, fp32", "mnist28-trainer, fp32"} <= names
+    assert set(peer.PEERS) | {"digits", "mnist28", "mnist28-trainer"} <= names
     best = {row["contender"]: float(row["fid_report"]) for row in rows}
     assert best["real digits"] == min(best.values())
     for row in rows:
