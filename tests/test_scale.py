@@ -5,7 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcgan.datasets.sources import load
-from dcgan.engine.cost import CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, too_large
+from dcgan.engine.cost import (
+    CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, textbook_macs, too_large,
+)
 from dcgan.networks import Discriminator
 from dcgan.recipes import RECIPES
 from dcgan.steps import d_step, g_step
@@ -35,6 +37,23 @@ def test_the_cost_is_what_pytorch_counts(name, channels):
     assert (of_d.get_total_flops(), of_g.get_total_flops()) == (2 * b * c.d_macs, 2 * b * c.g_macs)
     assert c.flops == 2 * (c.d_macs + c.g_macs)
     assert (c.d_params, c.g_params) == tuple(sum(p.numel() for p in net.parameters()) for net in (D, G))
+
+
+def test_the_textbook_has_a_sum_of_its_own():
+    "It makes its fakes once, and computes D's weight gradients twice."
+    r1 = RECIPES["mnist28"]
+    assert (textbook_macs(r1), sum(cost(r1)[:2])) == (26_444_208, 33_741_920)
+    with pytest.raises(ValueError, match="recipe"):
+        textbook_macs("mnist28")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist28", "mnist28-trainer", "svhn32-code"])
+def test_the_textbook_s_sum_is_what_pytorch_counts(name):
+    recipe = NARROW[name].replace(channels=1, batch_size=4)
+    some = load("digits", images=4, image_size=recipe.image_size).images
+    with open("/dev/null", "w") as nowhere, FlopCounterMode(display=False) as counter:
+        assert list(textbook(recipe, some, 1, file=nowhere)) == [4]
+    assert counter.get_total_flops() == 2 * 4 * textbook_macs(recipe)
 
 
 def kept_by_autograd(nets, run):
