@@ -76,7 +76,7 @@ def measured(net: str, given: argparse.Namespace) -> list[dict]:
                      "times": round(median(ratios), 3), "least": round(min(ratios), 3), "most": round(max(ratios), 3), "macs": macs,
                      "batch": recipe.batch_size, "rounds": given.rounds, "cpu_seconds": given.seconds, "seed": recipe.seed,
                      "capability": torch.backends.cpu.get_cpu_capability(), "machine": machine(), "torch": torch.__version__,
-                     "date": str(date.today()), "command": "python bench/waterfall.py"})
+                     "date": str(date.today()), "command": f"python bench/waterfall.py --rounds {given.rounds} --seconds {given.seconds:g}"})
     return rows
 
 

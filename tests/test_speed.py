@@ -8,23 +8,26 @@ import subprocess
 import sys
 from math import inf
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from dcgan.cli import main, usage
 from dcgan.datasets.sources import load
-from dcgan.engine.cost import textbook, textbook_macs
+from dcgan.engine.cost import cost, textbook, textbook_macs
 from dcgan.engine.speed import CHANGES, Lap, Race, Runner, Switched, ours, peak, peak_memory, race, standings
 from dcgan.networks import ASSETS
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
 
-from notebooks import ROOT
+from notebooks import HOOD, ROOT, checks
 
 sys.path.insert(0, str(ROOT / "bench"))
 import train as bench  # noqa: E402
 import waterfall  # noqa: E402
+
+LESSON = ROOT / "nbs" / HOOD / "32_speed.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +285,55 @@ def test_another_script_is_timed(tmp_path, capsys):
         assert bench.main(["--script", str(tmp_path / "theirs.py"), str(tmp_path / "seen"), *more]) == status
         assert f"exit status {status}" in capsys.readouterr().out
         assert json.load(open(tmp_path / "seen"))[1:] == more
+
+
+def by_bootstrap(ratio, n=1000, ends=(0.05, 0.95)):
+    "An answer that draws rounds and takes some ratio of them."
+    def answer(textbook, ours, seed=0):
+        picks = np.random.default_rng(seed).integers(0, len(ours), (n, len(ours)))
+        return tuple(np.quantile(ratio(np.array(textbook), np.array(ours), picks), ends))
+    return answer
+
+
+def apart(a, b, picks):
+    "Speeds drawn, not rounds."
+    return np.median(b[picks], axis=1) / np.median(a[np.random.default_rng(1).permuted(picks, axis=1)], axis=1)[::-1]
+
+
+def work(r): return 2 * sum(cost(r)[:2]) / 1e9
+
+
+WRONG = {
+    "faster": {
+        "what is left": lambda p, s: (p / s + 1 - p, 1 - p),
+        "as if all of it became faster": lambda p, s: (s, s),
+        "the share alone": lambda p, s: (1 / (1 - p), 1 / (1 - p)),
+        "divided, not added": lambda p, s: (1 / (1 - p * s), 1 / (1 - p)),
+        "no limit": lambda p, s: (1 / (1 - p + p / s), s),
+    },
+    "trusted": {
+        "least and most": lambda a, b, seed=0: (min(y / x for x, y in zip(a, b)), max(y / x for x, y in zip(a, b))),
+        "speeds, not rounds": by_bootstrap(apart),
+        "the other way round": by_bootstrap(lambda a, b, picks: np.median(a[picks], axis=1) / np.median(b[picks], axis=1)),
+        "the median alone": lambda a, b, seed=0: (np.median(b) / np.median(a),) * 2,
+        "differences": by_bootstrap(lambda a, b, picks: np.median(b[picks], axis=1) - np.median(a[picks], axis=1)),
+    },
+    "shares": {
+        "one sum for both": lambda r, a, b, peak: (work(r) * a / peak, work(r) * b / peak, b / a),
+        "multiply-adds as one operation": lambda r, a, b, peak: (
+            textbook_macs(r) * a / 1e9 / peak, sum(cost(r)[:2]) * b / 1e9 / peak, sum(cost(r)[:2]) * b / textbook_macs(r) / a),
+        "the ratio of the speeds": lambda r, a, b, peak: (2 * textbook_macs(r) * a / 1e9 / peak, work(r) * b / peak, b / a),
+        "the ratio of the work alone": lambda r, a, b, peak: (
+            2 * textbook_macs(r) * a / 1e9 / peak, work(r) * b / peak, sum(cost(r)[:2]) / textbook_macs(r)),
+    },
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_a_wrong_answer_is_refused(name, wrong):
+    with pytest.raises((AssertionError, ZeroDivisionError)):
+        checks(LESSON)[name](WRONG[name][wrong])
+
+
+def test_every_exercise_has_its_wrong_answers():
+    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
