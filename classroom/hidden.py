@@ -75,6 +75,7 @@ INPUTS = {
     "31_cost/unfrozen": "RECIPES[r.choice(['digits', 'svhn32'])].replace(filters=4 * r.randint(1, 9))",
     "31_cost/sent": "RECIPES[r.choice(['digits', 'celeba64'])].replace(filters=4 * r.randint(1, 9)), r.randint(1, 12)",
     "32_speed/faster": "r.uniform(0, 0.95), r.uniform(0.3, 20)",
+    "32_speed/shares": "RECIPES[r.choice(['digits', 'mnist28', 'svhn32'])], *(r.uniform(10, 999) for _ in range(3))",
     "33_cli/sentence": "OSError(r.randint(1, 30), f'reason {r.randint(0, 99)}', r.choice(['a/b', 'c', None]))",
 }
 
