@@ -15,7 +15,7 @@ from PIL import Image
 from dcgan import __version__, cli
 from dcgan.cli import COMMANDS, in_shell, main, typed
 from dcgan.networks import Generator
-from dcgan.recipes import RECIPES, Recipe, command, from_json
+from dcgan.recipes import ABOUT, RECIPES, Recipe, command, from_json
 
 from running import train
 
@@ -849,7 +849,7 @@ print(status, *(name for name in slow if name in sys.modules), file=sys.stderr)
     return done.stderr.split(), done.stdout
 
 
-@pytest.mark.parametrize("argv", [["--help"], [], ["sample", "--help"], ["recipes", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("argv", [["--help"], [], ["train", "--help"], ["bench", "-h"], ["sample", "--help"]], ids=" ".join)
 def test_help_needs_no_torch(argv):
     (status, *slow), out = loaded(*argv)
     assert not slow and status == ("0" if argv else "2") and "dcgan" in out
@@ -857,6 +857,10 @@ def test_help_needs_no_torch(argv):
 
 def test_what_a_command_loads_is_seen():
     assert "torch" in loaded("recipes")[0]
+
+
+def test_the_recipes_are_named_without_importing_them():
+    assert cli.about() == ABOUT
 
 
 def test_help_fits_a_hundred_columns_and_tells_of_completion(monkeypatch, capsys):
