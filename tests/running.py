@@ -11,6 +11,7 @@ def trainer(
     recipe,
     run_dir=None,
     images=None,
+    labels=None,
     device="cpu",
     precision="fp32",
     verbose=0,
@@ -23,7 +24,6 @@ def trainer(
     "A trainer with the folder, the words and the callbacks asked for, about to train."
     folder = [] if run_dir is None else [RunFolder(run_dir, resume, save_every, save_plots)]
     said, engine = Progress(verbose), engine_for(device, precision, Path(run_dir) if resume else None)
-    labels = None
     if images is None:
         images, labels, *_ = load(
             recipe.data,
