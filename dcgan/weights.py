@@ -92,49 +92,36 @@ def hub_name(name: str, # what stands after "hub:"
     from huggingface_hub.utils import HFValidationError, validate_repo_id
     try:
         validate_repo_id(name)
+        if name.count("/") == 1:
+            return name
     except HFValidationError:
-        name = ""
-    if name.count("/") != 1:
-        raise ValueError(
-            "After hub: stands owner/name, two words of letters, digits, '-', '_' and '.', as in hub:owner/name."
-        )
-    return name
+        pass
+    raise ValueError(f"{shown(name)} is no name on the hub; write owner/name, two words of letters, digits, '-', '_' and '.'.")
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-18
 def from_hub(name: str, # owner/name
              **options, # revision, token and cache_dir, as huggingface_hub has them
             ) -> Path:  # a folder with the two files
     "Download a network, or find it among what was downloaded before. OSError about the name or the network where neither can be."
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    both = "config.json", "model.safetensors"
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    both, offline = ("config.json", "model.safetensors"), ""
     try:
         for file in both:
-            get_hf_file_metadata(
-                hf_hub_url(name, file, revision=options["revision"]), token=options["token"], timeout=5
-            )
-        offline = ""
-    except (RepositoryNotFoundError, RevisionNotFoundError) as e:
-        what = "revision" if isinstance(e, RevisionNotFoundError) else "network that you may read"
+            url = hf_hub_url(name, file, revision=options["revision"])
+            get_hf_file_metadata(url, token=options["token"], timeout=5)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as e:
+        what = "revision" if isinstance(e, errors.RevisionNotFoundError) else "network that you may read"
         raise FileNotFoundError(f"The hub has no such {what}: hub:{name}; check owner and name.") from None
-    except EntryNotFoundError:
+    except errors.EntryNotFoundError:
         raise FileNotFoundError(f"hub:{name} holds no {' and '.join(both)}, so it is no network of dcgan.") from None
     except Exception as e:  # no network, no answer in time, offline mode: each library says it by its own class
-        offline = f"answers {e.response.status_code}" if isinstance(e, HfHubHTTPError) else "can't be reached"
+        offline = f"answers {e.response.status_code}" if isinstance(e, errors.HfHubHTTPError) else "can't be reached"
     try:
-        return Path(
-            [hf_hub_download(name, file, local_files_only=bool(offline), **options) for file in both][0]
-        ).parent
+        folder, _ = (Path(hf_hub_download(name, file, local_files_only=bool(offline), **options)).parent for file in both)
+        return folder
     except Exception as e:
-        raise OSError(
-            f"The hub {offline or f'broke off ({type(e).__name__})'}, and hub:{name} was not downloaded before; "
-            "check the network and the name."
-        ) from None
+        why = offline or f"broke off ({type(e).__name__})"
+        raise OSError(f"The hub {why}, and hub:{name} was not downloaded before; check the network and the name.") from None
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-41
 CARD = """---
