@@ -55,6 +55,8 @@ INPUTS = {
     "22_files/letterboxed": "b(2, r.choice([1, 3]), r.randint(1, 9), r.randint(1, 9))",
     "22_files/suspects": "*(lambda x, k: (x, [[len(p), zlib.crc32(p.numpy()) ^ (r.random() < 0.3)] "
                          "for p in x.split(k)]))(b(9, 1, 2, 2), r.randint(1, 4))",
+    "23_weights/renamed": "{r.choice(['main.', 'net.main.', 'layers.']) + str(r.randint(0, 3)): k for k in range(4)}, "
+                          "'main.', 'layers.'",
     "24_sources/read_idx": "(lambda a: bytes([0, 0, r.choice([8, 8, 8, 13]), a.ndim]) + b''.join(n.to_bytes(4, 'big') "
                            "for n in a.shape) + a.numpy().tobytes())(b(*(r.randint(1, 5) for _ in range(r.randint(1, 3)))))",
     "26_judge/confusion": "*(lambda k, n: (*(torch.tensor(r.choices(range(k), k=n)) for _ in range(2)), k))"
