@@ -1,0 +1,217 @@
+"""What `make site-test` checks: the playground as a browser draws it, against torch.
+
+A page of the test's own opens the playground in a frame, as wide as a phone, moves its sliders, and sends back pixels,
+numbers and the printed line of Python, which is run here.
+"""
+import contextlib
+import io
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "playground")]
+from browser import HTML, PHONE, browse  # noqa: E402
+from build import SHEET, SHOWN  # noqa: E402
+
+from dcgan.data import digits, to_x  # noqa: E402
+from dcgan.doctor import apart  # noqa: E402
+from dcgan.latent import jump, neighbours, walk  # noqa: E402
+from dcgan.networks import Generator, latent  # noqa: E402
+
+NAMES = [shown.name for shown in SHOWN]
+SEED, NUMBER, N = 7, 3, 4
+PROBE = """<!doctype html><meta charset="utf-8"><iframe id="f" style="width:%dpx;height:800px;border:0"></iframe>
+<script type="module">
+import {Engine} from "/playground/engine.js";
+import {latent, neighbours} from "/playground/noise.js";
+const frame = document.getElementById("f"), wait = ms => new Promise(done => setTimeout(done, ms));
+const inside = () => frame.contentDocument, at = id => inside().getElementById(id);
+let visits = 0;
+async function until(test, what) {
+  for (let i = 0; i < 1200; i++, await wait(50)) if (test()) return;
+  throw new Error("waited in vain for " + what);
+}
+const state = () => inside()?.documentElement?.dataset.state;
+async function visit(page, hash, end) {
+  await new Promise(done => { frame.onload = done; frame.src = `${page}?${++visits}#${hash}`; });
+  await until(() => state() === end, `${page}#${hash}: ${end}`);
+}
+const pixels = canvas => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+const text = id => at(id)?.textContent;
+async function move(input, value) {  // and wait until the image is another one
+  const before = pixels(at("image")).join();
+  input.value = value;
+  input.dispatchEvent(new Event("input", {bubbles: true}));
+  const changed = () => pixels(at("image")).join() !== before;
+  await until(changed, "a changed canvas");
+  await wait(400);
+  return {pixels: pixels(at("image")), python: text("python")};
+}
+async function page(name) {
+  await visit("/playground/index.html", `${name}/%d/%d`, "ready");
+  await until(() => text("m-Largest-step-of-the-walk") && at("walk-now").width > 1, "the walk");
+  await wait(500);
+  const root = inside().documentElement, found = {
+    drawn: {pixels: pixels(at("image")), python: text("python")}, tile: pixels(at("sheet").querySelectorAll("canvas")[5]),
+    variety: text("m-Variety-of-the-sheet"), range: text("m-Range-of-the-sheet"), step: text("m-Largest-step-of-the-walk"),
+    speed: text("m-Speed"), client: root.clientWidth, beyond: root.scrollWidth - root.clientWidth,
+    around: [...at("around").querySelectorAll("canvas")].map(c => c.width), labels: [...inside().querySelectorAll("input, button, canvas, img")]
+      .filter(e => !e.closest("[hidden]") && !e.closest('[aria-hidden="true"]') && e.getAttribute("aria-hidden") !== "true" && !e.closest("button > canvas"))
+      .filter(e => !(e.labels?.length || e.getAttribute("aria-label") || e.getAttribute("alt") || e.textContent.trim())).map(e => e.outerHTML)};
+  found.slid = await move(at("direction-0"), 0.6);
+  found.dragged = await move(at("value"), 0.95);
+  at("reset").click();
+  await until(() => pixels(at("image")).join() === found.drawn.pixels.join(), "the first image again");
+  const bars = at("bars").getBoundingClientRect(), spot = {clientX: bars.left + 1, clientY: bars.top + 5, buttons: 1, pointerId: 1};
+  at("bars").dispatchEvent(new frame.contentWindow.PointerEvent("pointerdown", spot));
+  await until(() => pixels(at("image")).join() !== found.drawn.pixels.join(), "an image with a dragged bar");
+  at("again").click();
+  await until(() => text("origin").includes("seed %d"), "the next seed");
+  return found;
+}
+async function numbers({name, z_dim, z_law, bytes}) {
+  const engine = new Engine(), z = latent(%d, z_dim, z_law, %d, %d);
+  await engine.load(`/playground/generators/${name}.onnx`, bytes, () => {});
+  const x = await engine.draw(z, %d);
+  return {z: [...z], far: [...latent(2, z_dim, z_law, 123456789, 1000)], x: x.map(one => [...one]),
+          near: [...neighbours(z.slice(0, z_dim), 2, 0.25, 5)]};
+}
+async function sentence(page, hash, end) {
+  await visit(page, hash, end);
+  await wait(300);
+  return {says: text("status"), still: at("still").naturalWidth, alt: at("still").alt, live: !at("live").hidden};
+}
+(async () => {
+  let found = {};
+  try {
+    const list = await (await fetch("/playground/generators/generators.json")).json();
+    for (const g of list) found[g.name] = {...await numbers(g), ...await page(g.name)};
+    found.list = list;
+    found.nowasm = await sentence("/nowasm/index.html", "faces", "stills");
+    found.gone = await sentence("/gone/index.html", "faces", "stills");
+    found.unknown = await sentence("/playground/index.html", "nobody/1", "ready");
+  } catch (e) { found.error = String(e.stack ?? e); }
+  await fetch("/found", {method: "POST", body: JSON.stringify(found)});
+})();
+</script>""" % (PHONE, SEED, NUMBER, SEED + 1, N, SEED, NUMBER, N)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    assert (HTML / "playground/index.html").exists(), "there is no playground: make playground"
+    found, refused = browse(PROBE, tmp_path_factory.mktemp("browser"))
+    assert "error" not in found, found["error"]
+    return found, refused
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {name: Generator.from_pretrained(name) for name in NAMES}
+
+
+def shown(x):
+    "As the page's canvas holds one image: red, green, blue, 255 for each pixel."
+    levels = ((x + 1) / 2 * 255).round().clamp(0, 255).expand(3, -1, -1)
+    return torch.cat([levels, torch.full_like(levels[:1], 255)]).permute(1, 2, 0).flatten()
+
+
+def agrees(pixels, x):
+    "Whether nearly all levels are the same and none is off by more than one."
+    off = (torch.tensor(pixels) - shown(x)).abs()
+    return off.max() <= 1 and (off > 0).float().mean() < 0.01
+
+
+def by_python(line):
+    "The image that a printed line of Python makes."
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        exec(line, space)
+    return space["x"][0]
+
+
+def test_the_page_shows_every_generator(seen):
+    assert [g["name"] for g in seen[0]["list"]] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_latent_vectors_are_python_s(seen, networks, name):
+    G, found = networks[name], seen[0][name]
+    z = latent(N, G.z_dim, G.z_law, SEED, first=NUMBER)
+    assert (torch.tensor(found["z"]).view(N, -1) - z).abs().max() < 2e-6
+    far = latent(2, G.z_dim, G.z_law, 123456789, first=1000)
+    assert (torch.tensor(found["far"]).view(2, -1) - far).abs().max() < 2e-6
+    assert (torch.tensor(found["near"]).view(3, -1) - neighbours(z[0], 2, 0.25, 5)).abs().max() < 4e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_images_are_torch_s(seen, networks, name):
+    found = seen[0][name]
+    with torch.no_grad():
+        x = networks[name](torch.tensor(found["z"]).view(N, -1))
+    assert (torch.tensor(found["x"]).view_as(x) - x).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_printed_line_makes_the_image(seen, name):
+    found = seen[0][name]
+    assert f'"{name}").sample(1, seed={SEED}, first={NUMBER})' in found["drawn"]["python"]
+    for state in "drawn", "slid", "dragged":
+        assert agrees(found[state]["pixels"], by_python(found[state]["python"])), state
+    texts = {found[state]["python"] for state in ("drawn", "slid", "dragged")}
+    assert len(texts) == 3 and sum("torch.tensor" in text for text in texts) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sheet_and_its_numbers(seen, networks, name):
+    found, G = seen[0][name], networks[name]
+    x = G.sample(SHEET, seed=SEED)
+    assert agrees(found["tile"], x[5])
+    real = next(g["apart"] for g in seen[0]["list"] if g["name"] == name)
+    assert abs(float(re.match(r"Variety of the sheet([\d.]+\d)", found["variety"])[1]) - apart(x) / real) < 0.006
+    low, high = map(float, re.match(r"Range of the sheet(\S+) to (-?\d\.\d\d)", found["range"]).groups())
+    assert math.isclose(low, x.min(), abs_tol=0.006) and math.isclose(high, x.max(), abs_tol=0.006)
+    ends = latent(2, G.z_dim, G.z_law, SEED)
+    path = {} if G.z_law == "normal" else {"path": torch.lerp}
+    with torch.no_grad():
+        way = jump(G(walk(ends, 8, **path)))
+    assert abs(float(re.match(r"Largest step of the walk([\d.]+) ×", found["step"])[1]) - way) < 0.06
+    assert found["around"] == [x.shape[-1]] * 9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_fits_a_phone_and_everything_has_a_name(seen, name):
+    found = seen[0][name]
+    assert found["client"] == PHONE and found["beyond"] <= 0
+    assert found["labels"] == []
+
+
+def test_it_asks_no_other_host(seen):
+    assert seen[1] == []
+
+
+def test_speed_is_printed(seen, capsys):
+    with capsys.disabled():
+        print()
+        for name in NAMES:
+            print(f"playground, {name}: {re.match(r'Speed(.*/s)', seen[0][name]['speed'])[1]}")
+
+
+def test_what_is_missing_is_said(seen):
+    found = seen[0]
+    assert "can't run WebAssembly" in found["nowasm"]["says"] and "“faces” could not be opened" in found["gone"]["says"]
+    for case in found["nowasm"], found["gone"]:
+        assert case["still"] > 0 and case["alt"] and not case["live"]
+    assert "no generator “nobody”" in found["unknown"]["says"] and found["unknown"]["live"]
+
+
+def test_directions_were_tried():
+    entries = json.loads((HTML / "playground/generators/generators.json").read_text())
+    for entry in entries:
+        assert entry["directions"] and all(len(d["v"]) == entry["z_dim"] and d["rose"] > d["of"] / 2 for d in entry["directions"])
+    assert to_x(digits()[0][:1]).shape[1:] == tuple(entries[0]["shape"])
