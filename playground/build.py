@@ -111,6 +111,7 @@ def described(shown: Shown, G: Generator) -> dict:
         numbers = [float(f"{value:.7g}") for value in way.v.tolist()]
         ways.append({"label": way.label, "low": way.low, "high": way.high, "v": numbers, "rose": rose, "of": FRESH})
     return {"name": shown.name, "title": shown.title, "about": shown.about, "z_dim": G.z_dim, "z_law": G.z_law,
+            "classes": G.table.in_shape[0] - G.z_dim,
             "shape": list(G.table.out_shape), "apart": apart(real), "directions": ways, "directions_about": shown.ways_about}
 
 

@@ -15,10 +15,29 @@ export function slerp(a, b, t) {
   return a.map((value, i) => ofA * value + ofB * b[i]);
 }
 
-// z + the sum of s·v over the sliders.
-export function moved(z, sliders) {
-  const out = Float32Array.from(z);
-  for (const [v, s] of sliders) for (let i = 0; i < out.length; i++) out[i] += s * v[i];
+// What a generator reads is z, and where it takes classes, a number for each of them: 1 for its class, 0 for the others.
+// The inputs of n vectors that lie one after the other: `label` is the class of all, or a function of the vector's place.
+export function inputs(z, {z_dim: zDim, classes}, label) {
+  if (!classes) return z;
+  const n = z.length / zDim, wide = zDim + classes, out = new Float32Array(n * wide);
+  for (let i = 0; i < n; i++) {
+    out.set(z.subarray(i * zDim, (i + 1) * zDim), i * wide);
+    out[i * wide + zDim + (typeof label === "function" ? label(i) : label)] = 1;
+  }
+  return out;
+}
+
+// From one input to another: z on its path, classes on the straight line.
+export function between(a, b, t, {z_dim: zDim, z_law: law}) {
+  const path = law === "normal" ? slerp : lerp, out = lerp(a, b, t);
+  out.set(path(a.subarray(0, zDim), b.subarray(0, zDim), t));
+  return out;
+}
+
+// An input moved by the sum of s·v over the sliders.
+export function moved(input, sliders) {
+  const out = Float32Array.from(input);
+  for (const [v, s] of sliders) for (let i = 0; i < v.length; i++) out[i] += s * v[i];
   return out;
 }
 
@@ -60,10 +79,10 @@ export function decimal(value) {
   return String(Number(value.toPrecision(9)));
 }
 
-// The Python that draws the image: by seed and number where z was drawn, else by its numbers.
-export function python(name, z, origin) {
-  const open = `Generator.from_pretrained("${name}")`;
-  if (origin) return `from dcgan.networks import Generator; x = ${open}.sample(1, seed=${origin.seed}, first=${origin.number})`;
-  const numbers = Array.from(z, decimal).join(", ");
-  return `import torch; from dcgan.latent import draw; from dcgan.networks import Generator; x = draw(${open}, torch.tensor([[${numbers}]]))`;
+// The Python that draws the image: by seed and number where z was drawn, else by all numbers that the layers read.
+export function python(name, input, origin) {
+  const open = `from dcgan.networks import Generator; x = Generator.from_pretrained("${name}")`;
+  if (!origin) return `import torch; ${open}.layers(torch.tensor([[${Array.from(input, decimal).join(", ")}]])).detach()`;
+  const told = origin.label === undefined ? "" : `, labels=${origin.label}`;
+  return `${open}.sample(1, seed=${origin.seed}, first=${origin.number}${told})`;
 }

@@ -1,6 +1,6 @@
 // The page: what was chosen, and the pictures and sentences that follow from it.
 import {Engine, newest} from "./engine.js";
-import {apart, jump, lengthOf, lerp, moved, python, range, slerp} from "./latent.js";
+import {apart, between, inputs, jump, lengthOf, moved, python, range} from "./latent.js";
 import {latent, neighbours} from "./noise.js";
 
 const SHEET = 24, AROUND = 8, STRIP = 9;
@@ -9,8 +9,8 @@ const state = {
   generators: [],      // from generators/generators.json
   g: null,             // the one that is loaded
   seed: 0,
-  start: null,         // {z, origin}: what was chosen last, before changes; origin is {seed, number} or null
-  z: null,             // the same after bars were dragged
+  start: null,         // {input, origin}: what was chosen last, before changes; origin is {seed, number, label} or null
+  input: null,         // the same after bars were dragged: z, and the classes of a generator that takes them
   sliders: [],         // how far along each direction
   touched: false,      // whether a bar was dragged
   a: null, b: null,    // where the walk begins and ends
@@ -30,13 +30,13 @@ function paint(canvas, image) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-// Images of vectors in one array, a few at a time, so that the newest wish never waits long. Null when a generator was changed.
-async function drawn(z, n, each = () => {}) {
-  const zDim = state.g.z_dim, turn = loads, out = [];
-  if (z.length !== n * zDim) return null; // a wish for the generator before
+// Images of inputs in one array, a few at a time, so that the newest wish never waits long. Null when a generator was changed.
+async function drawn(input, n, each = () => {}) {
+  const wide = state.g.z_dim + state.g.classes, turn = loads, out = [];
+  if (input.length !== n * wide) return null; // a wish for the generator before
   const few = state.g.shape.reduce((a, b) => a * b) > 4000 ? 4 : 8;
   for (let i = 0; i < n; i += few) {
-    const k = Math.min(few, n - i), part = await engine.draw(z.slice(i * zDim, (i + k) * zDim), k);
+    const k = Math.min(few, n - i), part = await engine.draw(input.slice(i * wide, (i + k) * wide), k);
     if (turn !== loads) return null;
     part.forEach((x, j) => each(x, i + j));
     out.push(...part);
@@ -76,49 +76,69 @@ function measure(term, value, note) {
 
 // ---- One image
 
-const current = () => moved(state.z, state.g.directions.map((d, i) => [d.v, state.sliders[i]]));
+const current = () => moved(state.input, state.g.directions.map((d, i) => [d.v, state.sliders[i]]));
+const zOf = input => input.subarray(0, state.g.z_dim);
+// Images number first, first + 1, … of a seed: their inputs, the classes in turn, as G.sample has them.
+const drawnBy = (n, seed, first = 0, g = state.g) => inputs(latent(n, g.z_dim, g.z_law, seed, first), g, i => (first + i) % g.classes);
+const numbered = (seed, number) => state.g.classes ? {seed, number, label: number % state.g.classes} : {seed, number};
 const origin = () => state.touched || state.sliders.some(s => s) ? null : state.start.origin;
-const named = where => where ? `image ${where.number} of seed ${where.seed}` : "a changed image";
+const named = where => where ? `image ${where.number} of seed ${where.seed}` + (where.label === undefined ? "" : `, class ${where.label}`) : "a changed image";
 
-function choose(z, where) {
-  state.start = {z: Float32Array.from(z), origin: where};
+function choose(input, where) {
+  state.start = {input: Float32Array.from(input), origin: where};
   reset();
 }
 
 function reset() {
-  Object.assign(state, {z: Float32Array.from(state.start.z), touched: false, sliders: state.g.directions.map(() => 0)});
+  Object.assign(state, {input: Float32Array.from(state.start.input), touched: false, sliders: state.g.directions.map(() => 0)});
   at("directions").querySelectorAll("input").forEach(input => { input.value = 0; input.oninput(); });
   changed();
 }
 
-const drawImage = newest(async z => {
-  const found = await drawn(z, 1);
+const drawImage = newest(async input => {
+  const found = await drawn(input, 1);
   if (found) paint(at("image"), found[0]);
 });
 
-const drawAround = newest(async z => {
-  const all = neighbours(z, AROUND, Number(at("reach").value), state.around);
-  const canvases = [...at("around").querySelectorAll("canvas")];
-  state.near = all;
+const drawAround = newest(async input => {
+  const zDim = state.g.z_dim, z = neighbours(zOf(input), AROUND, Number(at("reach").value), state.around);
+  state.near = Array.from({length: AROUND + 1}, (_, i) => {
+    const one = Float32Array.from(input);
+    one.set(z.subarray(i * zDim, (i + 1) * zDim));
+    return one;
+  });
+  const canvases = [...at("around").querySelectorAll("canvas")], all = new Float32Array((AROUND + 1) * input.length);
+  state.near.forEach((one, i) => all.set(one, i * input.length));
   await drawn(all, AROUND + 1, (x, i) => paint(canvases[i], x));
 });
 
+// Another class for the same z: what G.sample makes when it is told so.
+function tell(label) {
+  state.input.fill(0, state.g.z_dim);
+  state.input[state.g.z_dim + label] = 1;
+  if (state.start.origin) state.start.origin = {...state.start.origin, label};
+  else state.touched = true;
+  state.start.input.set(state.input.subarray(state.g.z_dim), state.g.z_dim);
+  changed();
+}
+
 function changed() {
-  const z = current(), where = origin(), zDim = state.g.z_dim;
-  drawImage(z);
-  drawAround(z);
+  const input = current(), where = origin(), zDim = state.g.z_dim;
+  drawImage(input);
+  drawAround(input);
   at("image").setAttribute("aria-label", `${state.g.title}: ${named(where)}`);
   at("origin").textContent = where ? `Image ${where.number} of seed ${where.seed}, counted from 0.` : "Changed by hand.";
+  at("classes").querySelectorAll("input").forEach((radio, i) => { radio.checked = state.input[zDim + i] === 1; });
   at("reset").disabled = !state.touched && !state.sliders.some(s => s);
-  at("python").textContent = python(state.g.name, z, where);
+  at("python").textContent = python(state.g.name, input, where);
   at("sheet").querySelectorAll("button").forEach((tile, i) => {
     const here = state.start.origin;
     tile.setAttribute("aria-pressed", String(Boolean(here) && here.seed === state.seed && here.number === i));
   });
   const usual = Math.sqrt(state.g.z_law === "normal" ? zDim : zDim / 3);
-  measure("Length of z", lengthOf(z).toFixed(1), `Drawn vectors are about ${usual.toFixed(1)} long.`);
-  drawBars(z);
-  showValue(z);
+  measure("Length of z", lengthOf(zOf(input)).toFixed(1), `Drawn vectors are about ${usual.toFixed(1)} long.`);
+  drawBars(zOf(input));
+  showValue(input);
   location.hash === hash() || history.replaceState(null, "", hash());
 }
 
@@ -146,6 +166,12 @@ function buildDirections() {
   at("directions-about").textContent = state.g.directions_about;
 }
 
+function buildClasses() {
+  at("classes").hidden = !state.g.classes;
+  at("classes").querySelectorAll("label").forEach(label => label.remove());
+  for (let k = 0; k < state.g.classes; k++) at("classes").append(choice("class", k, k, () => tell(k)));
+}
+
 const most = () => state.g.z_law === "normal" ? 3.5 : 1;
 
 function drawBars(z) {
@@ -164,15 +190,15 @@ function drawBars(z) {
   pen.fillRect(0, middle, width, 0.5);
 }
 
-function showValue(z) {
+function showValue(input) {
   const i = Number(at("which").value) - 1;
-  if (document.activeElement !== at("value")) at("value").value = z[i];
-  at("value-out").textContent = z[i].toFixed(2);
+  if (document.activeElement !== at("value")) at("value").value = input[i];
+  at("value-out").textContent = input[i].toFixed(2);
 }
 
 // Give number i of z this value, whatever the sliders add to it.
 function setNumber(i, value) {
-  state.z[i] += value - current()[i];
+  state.input[i] += value - current()[i];
   state.touched = true;
   changed();
 }
@@ -195,11 +221,11 @@ function dragBars(event) {
 // ---- Many images
 
 async function drawSheet() {
-  const g = state.g, seed = state.seed, z = latent(SHEET, g.z_dim, g.z_law, seed);
-  state.sheet = z;
-  const canvases = tiles("sheet", SHEET, i => `Image ${i} of seed ${seed}`, pick);
+  const g = state.g, seed = state.seed, all = drawnBy(SHEET, seed), wide = g.z_dim + g.classes;
+  const canvases = tiles("sheet", SHEET, i => `Image ${i} of seed ${seed}`,
+    i => choose(all.slice(i * wide, (i + 1) * wide), numbered(seed, i)));
   const began = performance.now();
-  const images = await drawn(z, SHEET, (x, i) => paint(canvases[i], x));
+  const images = await drawn(all, SHEET, (x, i) => paint(canvases[i], x));
   if (!images) return;
   const speed = SHEET / (performance.now() - began) * 1000, far = apart(images), [low, high] = range(images);
   const about = far / g.apart < 0.03 ? "Nearly the same image from every z." : "0: all the same; about 1: as different as real ones.";
@@ -209,34 +235,28 @@ async function drawSheet() {
   say(`${SHEET} images of seed ${seed} are drawn.`);
 }
 
-function pick(i) {
-  const zDim = state.g.z_dim;
-  choose(state.sheet.slice(i * zDim, (i + 1) * zDim), {seed: state.seed, number: i});
-}
-
 async function setSeed(seed, number = 0) {
   state.seed = seed;
   at("seed").value = seed;
   const whole = drawSheet();
-  const z = latent(1, state.g.z_dim, state.g.z_law, seed, number);
-  choose(z, {seed, number});
+  choose(drawnBy(1, seed, number), numbered(seed, number));
   await whole;
 }
 
 // ---- A walk
 
-const between = t => (state.g.z_law === "normal" ? slerp : lerp)(state.a.z, state.b.z, t);
+const onTheWay = t => between(state.a.input, state.b.input, t, state.g);
 
 const drawWalk = newest(async t => {
-  const found = await drawn(between(t), 1);
+  const found = await drawn(onTheWay(t), 1);
   if (found) paint(at("walk-now"), found[0]);
 });
 
 const drawStrip = newest(async () => {
-  const z = new Float32Array(STRIP * state.g.z_dim);
-  for (let i = 0; i < STRIP; i++) z.set(between(i / (STRIP - 1)), i * state.g.z_dim);
+  const wide = state.g.z_dim + state.g.classes, all = new Float32Array(STRIP * wide);
+  for (let i = 0; i < STRIP; i++) all.set(onTheWay(i / (STRIP - 1)), i * wide);
   const canvases = [...at("strip").querySelectorAll("canvas")];
-  const images = await drawn(z, STRIP, (x, i) => paint(canvases[i], x));
+  const images = await drawn(all, STRIP, (x, i) => paint(canvases[i], x));
   if (!images) return;
   paint(at("walk-a"), images[0]);
   paint(at("walk-b"), images[STRIP - 1]);
@@ -257,7 +277,7 @@ function stepTo(t) {
   return drawWalk(t);
 }
 
-const end = () => ({z: current(), says: named(origin())});
+const end = () => ({input: current(), says: named(origin())});
 
 function play() {
   const on = at("play").getAttribute("aria-pressed") !== "true";
@@ -308,7 +328,7 @@ async function open(name, seed = 0, number = 0) {
     if (turn === loads) still(g, `The generator “${g.name}” could not be opened here (${e.message}). These images were drawn beforehand.`);
     return;
   }
-  await engine.draw(latent(1, g.z_dim, g.z_law, 0), 1).catch(() => {}); // the first one is slow, and its speed none
+  await engine.draw(drawnBy(1, 0, 0, g), 1).catch(() => {}); // the first one is slow, and its speed none
   if (turn === loads) await begin(g, seed, number);
 }
 
@@ -323,11 +343,12 @@ async function begin(g, seed, number) {
   Object.assign(at("value"), {min: -most(), max: most()});
   state.around = 0;
   buildDirections();
+  buildClasses();
   tiles("around", AROUND + 1, i => i ? `Neighbour ${i}` : "The image itself", i => {
-    if (i) choose(state.near.slice(i * g.z_dim, (i + 1) * g.z_dim), null);
+    if (i) choose(state.near[i], null);
   });
   at("strip").replaceChildren(...Array.from({length: STRIP}, () => document.createElement("canvas")));
-  [state.a, state.b] = [0, 1].map(i => ({z: latent(1, g.z_dim, g.z_law, seed, i), says: named({seed, number: i})}));
+  [state.a, state.b] = [0, 1].map(i => ({input: drawnBy(1, seed, i), says: named(numbered(seed, i))}));
   const whole = setSeed(seed, number);
   walkChanged();
   await whole;
@@ -352,14 +373,14 @@ function listen() {
   at("others").addEventListener("click", () => { state.around++; drawAround(current()); });
   at("t").addEventListener("input", () => stepTo(Number(at("t").value)));
   at("play").addEventListener("click", play);
-  at("take").addEventListener("click", () => { choose(between(Number(at("t").value)), null); at("one").scrollIntoView(); });
+  at("take").addEventListener("click", () => { choose(onTheWay(Number(at("t").value)), null); at("one").scrollIntoView(); });
   at("value").addEventListener("input", () => setNumber(Number(at("which").value) - 1, Number(at("value").value)));
-  at("which").addEventListener("input", () => { whichNumber(Math.floor(Number(at("which").value) || 1) - 1); drawBars(current()); showValue(current()); });
+  at("which").addEventListener("input", () => { whichNumber(Math.floor(Number(at("which").value) || 1) - 1); drawBars(zOf(current())); showValue(current()); });
   for (const kind of ["pointerdown", "pointermove"]) at("bars").addEventListener(kind, dragBars);
   at("copy").addEventListener("click", copy);
-  window.addEventListener("resize", () => state.z && drawBars(current()));
+  window.addEventListener("resize", () => state.input && drawBars(zOf(current())));
   window.addEventListener("unhandledrejection", e => state.g && still(state.g, `Drawing failed (${e.reason?.message ?? e.reason}). These images were drawn beforehand.`));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => state.z && drawBars(current()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => state.input && drawBars(zOf(current())));
 }
 
 async function copy() {
@@ -372,14 +393,13 @@ async function copy() {
   }
 }
 
-function buildPicker() {
-  for (const g of state.generators) {
-    const label = document.createElement("label"), input = document.createElement("input");
-    Object.assign(input, {type: "radio", name: "generator", value: g.name});
-    input.addEventListener("change", () => open(g.name));
-    label.append(input, g.title);
-    at("picker").append(label);
-  }
+// One of several round buttons, with its word.
+function choice(group, value, word, chosen) {
+  const label = document.createElement("label"), input = document.createElement("input");
+  Object.assign(input, {type: "radio", name: group, value});
+  input.addEventListener("change", chosen);
+  label.append(input, word);
+  return label;
 }
 
 async function main() {
@@ -391,7 +411,7 @@ async function main() {
     say("The list of generators is not here: build this page by `make playground`, and look at it through a web server.");
     return;
   }
-  buildPicker();
+  at("picker").append(...state.generators.map(g => choice("generator", g.name, g.title, () => open(g.name))));
   listen();
   at("reach-out").textContent = Number(at("reach").value).toFixed(2);
   const [name, seed, number, trouble] = fromHash();

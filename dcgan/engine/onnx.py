@@ -18,7 +18,7 @@ from ..values import home, library, must_be, shown
 OPSET = 20  # version of ONNX's list of operations
 
 def onnx_model(G: Generator,  # in any mode, which it keeps
-              ):              # an onnx.ModelProto: z (n, z_dim) → x (n, c, h, w), for any n
+              ):              # an onnx.ModelProto: z (n, what its table takes) → x (n, c, h, w), for any n
     "G in eval mode as a graph of ONNX operations. ImportError, with the extra to install, where a library is missing."
     must_be(Generator, G=G)
     for name in ("onnx", "onnxscript"):
@@ -26,13 +26,13 @@ def onnx_model(G: Generator,  # in any mode, which it keeps
             library(name, "The export to ONNX")
         except ImportError:
             raise ImportError(f"The export to ONNX needs {name}: pip install '.[onnx]' in a clone of the course.") from None
-    z, was = latent(2, G.z_dim, G.z_law).to(next(G.parameters())), G.training
+    z, was = torch.zeros(2, *G.table.in_shape).to(next(G.parameters())), G.training
     G.eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries, about themselves
             program = torch.onnx.export(
-                G, (z,), input_names=["z"], output_names=["x"], dynamic_shapes=({0: "n"},),
+                G.layers, (z,), input_names=["z"], output_names=["x"], dynamic_shapes=({0: "n"},),
                 opset_version=OPSET, dynamo=True, optimize=False, external_data=False, verbose=False,
             )
     finally:
