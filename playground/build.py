@@ -20,8 +20,8 @@ from dcgan.datasets.sources import load
 from dcgan.doctor import apart
 from dcgan.engine import onnx
 from dcgan.evaluation.reports import trained
-from dcgan.latent import along, direction, face_predictor, pool_of, slant, thickness
-from dcgan.networks import Generator, find_model, latent
+from dcgan.latent import direction, face_predictor, pool_of, slant, thickness
+from dcgan.networks import Generator, find_model, latent, shipped
 from dcgan.plots import save_grid, write_aside
 
 HERE = Path(__file__).resolve().parent
@@ -41,12 +41,19 @@ class Way(NamedTuple):
     read: Callable[[Tensor], Tensor]  # images: the reading that should rise along v
 
 
+def images(G: Generator, z: Tensor) -> Tensor:
+    "Of latent vectors; where the generator takes classes, all of them in turn."
+    classes = G.table.in_shape[0] - G.z_dim
+    told = torch.eye(classes)[torch.arange(len(z)) % classes] if classes else z[:, :0]
+    return torch.cat([G.layers(part) for part in torch.cat([z, told], 1).split(250)])
+
+
 # What the sliders of a generator are: functions that take it and give its Ways.
 
 def strokes(G: Generator) -> list[Way]:
     "Thickness and slant of digits, as lesson 15 finds them."
     z = latent(2000, G.z_dim, G.z_law, seed=3)
-    x = torch.cat([G(part) for part in z.split(250)])
+    x = images(G, z)
     words = ("Thickness", "thinner", "thicker", thickness), ("Slant", "to the left", "to the right", slant)
     return [Way(label, low, high, direction(z, read(x), k=100), read) for label, low, high, read in words]
 
@@ -55,7 +62,7 @@ def factors(G: Generator) -> list[Way]:
     "Factors of drawn faces, read by lesson 15's predictor. Smiles are left out: this generator hardly varies them."
     predictor = face_predictor()
     pool = pool_of(G, predictor, 300, seed=1)
-    words = {"turn": ("Turn", "one side", "other side"), "hat": ("Hat", "without", "with"),
+    words = {"turn": ("Turn", "to the left", "to the right"), "hat": ("Hat", "without", "with"),
              "hair_length": ("Hair", "shorter", "longer"), "skin": ("Skin", "lighter", "darker"),
              "glasses": ("Glasses", "without", "with")}
     return [Way(*said, direction(pool.z, pool.readings[name], k=20), lambda x, name=name: predictor.read(x)[name])
@@ -65,7 +72,7 @@ def factors(G: Generator) -> list[Way]:
 def colours(G: Generator) -> list[Way]:
     "Brightness, and red against blue: means over the pixels."
     z = latent(2000, G.z_dim, G.z_law, seed=3)
-    x = torch.cat([G(part) for part in z.split(250)])
+    x = images(G, z)
     words = (("Brightness", "darker", "brighter", lambda x: x.mean((1, 2, 3))),
              ("Colour", "bluer", "redder", lambda x: x[:, 0].mean((1, 2)) - x[:, 2].mean((1, 2))))
     return [Way(label, low, high, direction(z, read(x), k=100), read) for label, low, high, read in words]
@@ -81,13 +88,14 @@ class Shown(NamedTuple):
 
 
 OF_STROKES = "From the 100 images with the most and the 100 with the least of it, of 2,000: lesson 15."
-SHOWN = [  # a generator more is a line more
+SHOWN = [  # a generator more is a line more; those that do not ship with the package are left out
     Shown("digits", "Digits", "28×28 pixels, trained on 4,000 real digits.", strokes, OF_STROKES),
     Shown("faces", "Faces", "64×64 pixels, trained on 8,000 drawn faces.", factors,
           "From 20 faces with the most and 20 with the least of it, of 300: lesson 15. They change other things as well."),
     Shown("house_numbers", "House numbers", "32×32 pixels, trained on 20,000 drawn house numbers; z is uniform.", colours,
           "Found as in lesson 15, from the 100 brightest and the 100 darkest images, and the same for colour."),
     Shown("mnist28", "Digits, wider network", "28×28 pixels, the first reference system, trained on 5,000 real digits.", strokes, OF_STROKES),
+    Shown("digits-conditional", "Digits by class", "28×28 pixels, trained on 4,000 real digits and their classes.", strokes, OF_STROKES),
     Shown("mnist64", "Digits, 64×64", "64×64 pixels, the paper's table of layers at half its width.", strokes, OF_STROKES),
 ]
 
@@ -106,8 +114,7 @@ def described(shown: Shown, G: Generator) -> dict:
     z = latent(FRESH, G.z_dim, G.z_law, seed=4)
     ways = []
     for way in shown.ways(G):
-        low, high = along(G, z, way.v, [-1., 1.])
-        rose = int((way.read(high) > way.read(low)).sum())
+        rose = int((way.read(images(G, z + way.v)) > way.read(images(G, z - way.v))).sum())
         numbers = [float(f"{value:.7g}") for value in way.v.tolist()]
         ways.append({"label": way.label, "low": way.low, "high": way.high, "v": numbers, "rose": rose, "of": FRESH})
     return {"name": shown.name, "title": shown.title, "about": shown.about, "z_dim": G.z_dim, "z_law": G.z_law,
@@ -143,7 +150,7 @@ def main(folder: Path) -> None:
         shutil.copy(HERE / name, folder)
     for name in ENGINE:
         shutil.copy(ORT / name, folder / "ort")
-    entries = [write_generator(shown, folder / "generators") for shown in SHOWN]
+    entries = [write_generator(shown, folder / "generators") for shown in SHOWN if shown.name in shipped()]
     (folder / "generators/generators.json").write_text(json.dumps([{k: v for k, v in e.items() if k != "signature"} for e in entries]))
 
 

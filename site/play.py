@@ -22,9 +22,9 @@ from build import SHEET, SHOWN  # noqa: E402
 from dcgan.data import digits, to_x  # noqa: E402
 from dcgan.doctor import apart  # noqa: E402
 from dcgan.latent import draw, jump, lerp, neighbours, slerp, walk  # noqa: E402
-from dcgan.networks import Generator, latent  # noqa: E402
+from dcgan.networks import Generator, latent, shipped  # noqa: E402
 
-NAMES = [shown.name for shown in SHOWN]
+NAMES = [shown.name for shown in SHOWN if shown.name in shipped()]
 SEED, NUMBER, N = 7, 3, 4
 PROBE = """<!doctype html><meta charset="utf-8"><iframe id="f" style="width:%dpx;height:800px;border:0"></iframe>
 <script type="module">
@@ -54,7 +54,7 @@ async function move(input, value) {  // and wait until the image is another one
   await wait(400);
   return {pixels: pixels(at("image")), python: text("python")};
 }
-async function page(name) {
+async function page({name, classes}) {
   await visit("/playground/index.html", `${name}/%d/%d`, "ready");
   await until(() => text("m-Largest-step-of-the-walk") && at("walk-now").width > 1, "the walk");
   await wait(500);
@@ -67,6 +67,16 @@ async function page(name) {
       .filter(e => !(e.labels?.length || e.getAttribute("aria-label") || e.getAttribute("alt") || e.textContent.trim())).map(e => e.outerHTML)};
   found.slid = await move(at("direction-0"), 0.6);
   found.dragged = await move(at("value"), 0.95);
+  if (classes) {
+    at("reset").click();
+    const other = at("classes").querySelectorAll("input")[(%d + 1) %% classes];
+    other.checked = true;
+    other.dispatchEvent(new Event("change", {bubbles: true}));
+    await until(() => pixels(at("image")).join() !== found.drawn.pixels.join(), "another class");
+    await wait(400);
+    found.told = {pixels: pixels(at("image")), python: text("python")};
+    at("sheet").querySelectorAll("button")[%d].click();
+  }
   at("reset").click();
   await until(() => pixels(at("image")).join() === found.drawn.pixels.join(), "the first image again");
   const bars = at("bars").getBoundingClientRect(), spot = {clientX: bars.left + 1, clientY: bars.top + 5, buttons: 1, pointerId: 1};
@@ -92,7 +102,7 @@ async function sentence(page, hash, end) {
   let found = {};
   try {
     const list = await (await fetch("/playground/generators/generators.json")).json();
-    for (const g of list) found[g.name] = {...await numbers(g), ...await page(g.name)};
+    for (const g of list) found[g.name] = {...await numbers(g), ...await page(g)};
     found.list = list;
     found.nowasm = await sentence("/nowasm/index.html", "faces", "stills");
     found.gone = await sentence("/gone/index.html", "faces", "stills");
@@ -100,7 +110,7 @@ async function sentence(page, hash, end) {
   } catch (e) { found.error = String(e.stack ?? e); }
   await fetch("/found", {method: "POST", body: JSON.stringify(found)});
 })();
-</script>""" % (PHONE, SEED, NUMBER, SEED + 1, N, SEED, NUMBER, NUMBER, N)
+</script>""" % (PHONE, SEED, NUMBER, NUMBER, NUMBER, SEED + 1, N, SEED, NUMBER, NUMBER, N)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +171,7 @@ def test_its_images_are_torch_s(seen, networks, name):
 def test_the_printed_line_makes_the_image(seen, name):
     found = seen[0][name]
     assert f'"{name}").sample(1, seed={SEED}, first={NUMBER}' in found["drawn"]["python"]
-    for state in "drawn", "slid", "dragged":
+    for state in {"drawn", "slid", "dragged", "told"} & found.keys():
         assert agrees(found[state]["pixels"], by_python(found[state]["python"])), state
     texts = {found[state]["python"] for state in ("drawn", "slid", "dragged")}
     assert len(texts) == 3 and sum("torch.tensor" in text for text in texts) == 2

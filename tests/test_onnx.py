@@ -1,8 +1,11 @@
 "Export to ONNX: the same images from another runtime, halves that lose nothing, the noise without PyTorch, exercises."
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from dcgan.cli import main
 from dcgan.engine.onnx import halved, onnx_model, portable_latent, write_onnx
 from dcgan.networks import Generator, init_weights, latent
 from dcgan.shapes import Row
@@ -84,7 +87,6 @@ def test_a_mistake_gets_a_sentence(call, words, tmp_path):
 
 
 def test_a_missing_library_is_said(monkeypatch):
-    import sys
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"needs onnxscript: pip install .\.\[onnx\]"):
         onnx_model(network("flat"))
@@ -96,6 +98,25 @@ def test_the_noise_is_portable(n, z_dim, z_law, seed, first):
     z = portable_latent(n, z_dim, z_law, seed, first)
     assert z.shape == (n, z_dim) and z.dtype == np.float32
     assert np.abs(z - latent(n, z_dim, z_law, seed, first=first).numpy()).max() < 2e-6
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main("export house_numbers --onnx a.onnx".split()) == 0
+    assert capsys.readouterr() == ("a.onnx\n", "")
+    G, z = Generator.from_pretrained("house_numbers"), latent(2, 100, "uniform")
+    with torch.no_grad():
+        assert (drawn("a.onnx", z) - G(z)).abs().max() < 1e-4
+    for words, said in [
+        ("house_numbers", "--onnx needs"), ("house_numbers --onnx a.onnx", "a.onnx exists"), ("nobody --onnx b.onnx", "'nobody'"),
+        ("house_numbers --onnx b.pt", "b.pt"), ("house_numbers --onnx nowhere/b.onnx", "nowhere"),
+    ]:
+        assert main(["export", *words.split()]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and said in err and err.count("\n") == 1, err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert main("export house_numbers --onnx b.onnx".split()) == 2
+    assert "pip install" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
 
 
 def canvas(x, levels, alpha=255, order=(1, 2, 0)):
