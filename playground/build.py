@@ -94,7 +94,7 @@ SHOWN = [  # a generator more is a line more; those that do not ship with the pa
           "From 20 faces with the most and 20 with the least of it, of 300: lesson 15. They change other things as well."),
     Shown("house_numbers", "House numbers", "32×32 pixels, trained on 20,000 drawn house numbers; z is uniform.", colours,
           "Found as in lesson 15, from the 100 brightest and the 100 darkest images, and the same for colour."),
-    Shown("mnist28", "Digits, wider network", "28×28 pixels, the first reference system, trained on 5,000 real digits.", strokes, OF_STROKES),
+    Shown("mnist28", "Digits, wider network", "28×28 pixels, the first reference system, on real digits.", strokes, OF_STROKES),
     Shown("digits-conditional", "Digits by class", "28×28 pixels, trained on 4,000 real digits and their classes.", strokes, OF_STROKES),
     Shown("mnist64", "Digits, 64×64", "64×64 pixels, the paper's table of layers at half its width.", strokes, OF_STROKES),
 ]

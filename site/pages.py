@@ -22,6 +22,7 @@ HOOD = "Under the hood"
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+PLAYGROUND = '<a href="playground/index.html">**Open the playground**</a>'  # `make playground` writes it beside the pages
 ABOUT = ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
 
 
@@ -187,7 +188,7 @@ def pages():
     "Every page by its place in the folder."
     lists, trees = contents()
     made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md"),
-            "playground.md": own("playground.md")}
+            "playground.md": own("playground.md").replace("<!-- open -->", PLAYGROUND)}
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)

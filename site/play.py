@@ -26,91 +26,8 @@ from dcgan.networks import Generator, latent, shipped  # noqa: E402
 
 NAMES = [shown.name for shown in SHOWN if shown.name in shipped()]
 SEED, NUMBER, N = 7, 3, 4
-PROBE = """<!doctype html><meta charset="utf-8"><iframe id="f" style="width:%dpx;height:800px;border:0"></iframe>
-<script type="module">
-import {Engine} from "/playground/engine.js";
-import {inputs} from "/playground/latent.js";
-import {latent, neighbours} from "/playground/noise.js";
-const frame = document.getElementById("f"), wait = ms => new Promise(done => setTimeout(done, ms));
-const inside = () => frame.contentDocument, at = id => inside().getElementById(id);
-let visits = 0;
-async function until(test, what) {
-  for (let i = 0; i < 1200; i++, await wait(50)) if (test()) return;
-  throw new Error("waited in vain for " + what);
-}
-const state = () => inside()?.documentElement?.dataset.state;
-async function visit(page, hash, end) {
-  await new Promise(done => { frame.onload = done; frame.src = `${page}?${++visits}#${hash}`; });
-  await until(() => state() === end, `${page}#${hash}: ${end}`);
-}
-const pixels = canvas => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
-const text = id => at(id)?.textContent;
-async function move(input, value) {  // and wait until the image is another one
-  const before = pixels(at("image")).join();
-  input.value = value;
-  input.dispatchEvent(new Event("input", {bubbles: true}));
-  const changed = () => pixels(at("image")).join() !== before;
-  await until(changed, "a changed canvas");
-  await wait(400);
-  return {pixels: pixels(at("image")), python: text("python")};
-}
-async function page({name, classes}) {
-  await visit("/playground/index.html", `${name}/%d/%d`, "ready");
-  await until(() => text("m-Largest-step-of-the-walk") && at("walk-now").width > 1, "the walk");
-  await wait(500);
-  const root = inside().documentElement, found = {
-    drawn: {pixels: pixels(at("image")), python: text("python")}, tile: pixels(at("sheet").querySelectorAll("canvas")[5]),
-    variety: text("m-Variety-of-the-sheet"), range: text("m-Range-of-the-sheet"), step: text("m-Largest-step-of-the-walk"),
-    speed: text("m-Speed"), client: root.clientWidth, beyond: root.scrollWidth - root.clientWidth,
-    around: [...at("around").querySelectorAll("canvas")].map(c => c.width), labels: [...inside().querySelectorAll("input, button, canvas, img")]
-      .filter(e => !e.closest("[hidden]") && !e.closest('[aria-hidden="true"]') && e.getAttribute("aria-hidden") !== "true" && !e.closest("button > canvas"))
-      .filter(e => !(e.labels?.length || e.getAttribute("aria-label") || e.getAttribute("alt") || e.textContent.trim())).map(e => e.outerHTML)};
-  found.slid = await move(at("direction-0"), 0.6);
-  found.dragged = await move(at("value"), 0.95);
-  if (classes) {
-    at("reset").click();
-    const other = at("classes").querySelectorAll("input")[(%d + 1) %% classes];
-    other.checked = true;
-    other.dispatchEvent(new Event("change", {bubbles: true}));
-    await until(() => pixels(at("image")).join() !== found.drawn.pixels.join(), "another class");
-    await wait(400);
-    found.told = {pixels: pixels(at("image")), python: text("python")};
-    at("sheet").querySelectorAll("button")[%d].click();
-  }
-  at("reset").click();
-  await until(() => pixels(at("image")).join() === found.drawn.pixels.join(), "the first image again");
-  const bars = at("bars").getBoundingClientRect(), spot = {clientX: bars.left + 1, clientY: bars.top + 5, buttons: 1, pointerId: 1};
-  at("bars").dispatchEvent(new frame.contentWindow.PointerEvent("pointerdown", spot));
-  await until(() => pixels(at("image")).join() !== found.drawn.pixels.join(), "an image with a dragged bar");
-  at("again").click();
-  await until(() => text("origin").includes("seed %d"), "the next seed");
-  return found;
-}
-async function numbers({name, z_dim, z_law, classes, bytes}) {
-  const engine = new Engine(), z = latent(%d, z_dim, z_law, %d, %d);
-  await engine.load(`/playground/generators/${name}.onnx`, bytes, () => {});
-  const x = await engine.draw(inputs(z, {z_dim, classes}, i => (%d + i) %% classes), %d);
-  return {z: [...z], far: [...latent(2, z_dim, z_law, 123456789, 1000)], x: x.map(one => [...one]),
-          near: [...neighbours(z.slice(0, z_dim), 2, 0.25, 5)]};
-}
-async function sentence(page, hash, end) {
-  await visit(page, hash, end);
-  await wait(300);
-  return {says: text("status"), still: at("still").naturalWidth, alt: at("still").alt, live: !at("live").hidden};
-}
-(async () => {
-  let found = {};
-  try {
-    const list = await (await fetch("/playground/generators/generators.json")).json();
-    for (const g of list) found[g.name] = {...await numbers(g), ...await page(g)};
-    found.list = list;
-    found.nowasm = await sentence("/nowasm/index.html", "faces", "stills");
-    found.gone = await sentence("/gone/index.html", "faces", "stills");
-    found.unknown = await sentence("/playground/index.html", "nobody/1", "ready");
-  } catch (e) { found.error = String(e.stack ?? e); }
-  await fetch("/found", {method: "POST", body: JSON.stringify(found)});
-})();
-</script>""" % (PHONE, SEED, NUMBER, NUMBER, NUMBER, SEED + 1, N, SEED, NUMBER, NUMBER, N)
+GIVEN = {"seed": SEED, "number": NUMBER, "n": N}
+PROBE = (HERE / "play.html").read_text(encoding="utf-8").replace("PHONE", str(PHONE)).replace("GIVEN", json.dumps(GIVEN))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +114,7 @@ def test_the_sheet_and_its_numbers(seen, networks, name):
 def test_it_fits_a_phone_and_everything_has_a_name(seen, name):
     found = seen[0][name]
     assert found["client"] == PHONE and found["beyond"] <= 0
-    assert found["labels"] == []
+    assert found["nameless"] == []
 
 
 def test_it_asks_no_other_host(seen):

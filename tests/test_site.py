@@ -12,9 +12,9 @@ sys.path[:0] = [str(ROOT / "nbs"), str(ROOT / "site")]
 import docments  # noqa: E402
 import lessonmap  # noqa: E402
 import pages  # noqa: E402
+from _sync import install_cell, settings  # noqa: E402
 
 from dcgan.networks import shipped  # noqa: E402
-from _sync import install_cell, settings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
