@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from io import BytesIO
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from ..data import to_x
 from ..datasets.sources import load
 from .judge import Judge, check_maps, digit_judge
 from ..networks import ASSETS, Generator, generator_for
-from ..plots import FAKE, REAL, Picture, check_images, show_grid
+from ..plots import Picture, check_images, show_grid
 from ..values import library, must_be, shown, whole
 
 # %% ../../nbs/12_metrics.ipynb #12-06
@@ -173,6 +172,7 @@ class KernelDistance(NamedTuple):
         "About 95 %: two standard errors to both sides."
         return self.value - 2 * self.error, self.value + 2 * self.error
 
+# %% ../../nbs/12_metrics.ipynb #12-22b
 def kernel_distance(a: Tensor,           # features (n, d)
                     b: Tensor,           # features (m, d)
                     subsets: int = 50,   # random choices to average over
@@ -350,6 +350,7 @@ class Copies(NamedTuple):
         "Whether more images are that near than chance explains: the two intervals do not meet."
         return self.interval(level)[0] > share_interval(self._near(self.usual, level), len(self.usual))[1]
 
+# %% ../../nbs/12_metrics.ipynb #12-32f
 def copies(fake: Tensor,      # vectors (n, d), features or flattened pixels; or images, for `nearest_moved`
            train: Tensor,     # of the training images
            held_out: Tensor,  # of real images that were not trained on
@@ -370,6 +371,7 @@ def nearest_moved(a: Tensor,            # images (n, c, h, w)
     others = distances[:, 1:11].mean(1)
     return distances[:, 0] / others.clamp_min(1e-6), places[:, 0]
 
+# %% ../../nbs/12_metrics.ipynb #12-32g
 def moved_distances(a: Tensor,       # images (n, c, h, w)
                     b: Tensor,       # images (m, c, h, w), two or more
                     shift: int,      # pixels by which one of a may be moved, each way
@@ -389,8 +391,9 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
     found = torch.cdist(_windows(a, int(shift)), chosen).amin(1).sort(1)
     return found.values, places.gather(1, found.indices)
 
+# %% ../../nbs/12_metrics.ipynb #12-32h
 def _windows(x: Tensor, s: int, only_middle: bool = False) -> Tensor:
-    "Images without s pixels at each edge, moved in all ways by up to s: (n, ways, numbers); or the middle: (n, numbers)."
+    "Images without s pixels at each edge, in all (2 s + 1)² places, (n, ways, d); or the middle one, (n, d)."
     h, w = (side - 2 * s for side in x.shape[2:])
     if only_middle:
         return x[:, :, s:s + h, s:s + w].flatten(1)
@@ -423,19 +426,20 @@ def judges_eye(judge: Judge,     # in eval mode
 # %% ../../nbs/12_metrics.ipynb #12-46g
 def _spaces(judge, x, train, held_out) -> dict:
     "For each kind of distance, a function from an image's number to distances (m,), and the held-out images' least ones."
-    def vectors(see): return see(x), see(train), nearest(see(held_out), see(train))[0]
     def plain(see):
-        own, others, usual = vectors(see)
-        return lambda i: torch.cdist(own[i:i + 1], others)[0], usual
+        own, others = see(x), see(train)
+        return lambda i: torch.cdist(own[i:i + 1], others)[0], nearest(see(held_out), others)[0]
     def moves(i):
         distances, places = moved_distances(x[i:i + 1], train, 2, 50)
         return torch.full((len(train),), torch.inf).scatter(0, places[0], distances[0])
+    parts = held_out.split(50)
     return {
         "features": plain(lambda images: look(judge, images).features),
         "pixels": plain(lambda images: images.flatten(1)),
-        "pixels, moved": (moves, torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in held_out.split(50)])),
+        "pixels, moved": (moves, torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in parts])),
     }
 
+# %% ../../nbs/12_metrics.ipynb #12-46k
 def in_view(distances: Tensor, # (many,), nearest first
             usual: Tensor,     # (m,): of held-out images, to their nearest
            ) -> str:
