@@ -77,6 +77,10 @@ INPUTS = {
     "32_speed/faster": "r.uniform(0, 0.95), r.uniform(0.3, 20)",
     "32_speed/shares": "RECIPES[r.choice(['digits', 'mnist28', 'svhn32'])], *(r.uniform(10, 999) for _ in range(3))",
     "33_cli/sentence": "OSError(r.randint(1, 30), f'reason {r.randint(0, 99)}', r.choice(['a/b', 'c', None]))",
+    "34_onnx/to_canvas": "np.random.default_rng(r.randrange(10**6)).uniform(-1, 1, (r.choice([1, 3]), r.randint(1, 4), r.randint(1, 4)))",
+    "34_onnx/stored_bytes": "[np.float32([r.choice([r.uniform(-9, 9), r.randint(-9, 9) / 4]) for _ in range(r.randint(1, 3))]) "
+                            "for _ in range(r.randint(1, 6))]",
+    "34_onnx/box_muller": "np.random.default_rng(r.randrange(10**6)).random(2 * r.randint(1, 9))",
 }
 
 

@@ -38,9 +38,9 @@ if TYPE_CHECKING:  # for the annotations; a command imports what it needs
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
 @cache
-def recipe_flags() -> type:
-    "A recipe's class as tyro gets it: each field is a flag."
-    from dcgan.recipes import Recipe
+def named(name: str):
+    "That recipe as tyro gets it: each field is a flag, its value the default."
+    from dcgan.recipes import RECIPES, Recipe
 
     @dataclass(frozen=True)
     class RecipeFlags(Recipe):
@@ -49,12 +49,7 @@ def recipe_flags() -> type:
 
         def __post_init__(self): pass             # `as_recipe` checks, and `main` says it in a sentence
 
-    return RecipeFlags
-
-def named(name: str):
-    "The flags of that recipe, with its values."
-    from dcgan.recipes import RECIPES
-    return recipe_flags()(**asdict(RECIPES[name]))
+    return RecipeFlags(**asdict(RECIPES[name]))
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06c
 def about() -> dict[str, str]:
@@ -63,19 +58,20 @@ def about() -> dict[str, str]:
     lines = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
     return next(ast.literal_eval(node.value) for node in lines if ast.unparse(node.targets[0]) == "ABOUT")
 
-def word(name: str) -> type:
-    "What follows a recipe's name."
+def after(name: str) -> type:
+    "What tyro reads after the word that names a recipe."
+    flags = tyro.conf.arg(constructor_factory=lambda: type(named(name)))
+
     @dataclass(frozen=True)
-    class Named:
-        recipe: Annotated[Any, tyro.conf.arg(constructor_factory=recipe_flags)] = field(
-            default_factory=partial(named, name)
-        )
-    return Named
+    class Word:
+        recipe: Annotated[Any, flags] = field(default_factory=partial(named, name))
+
+    return Word
 
 def recipe_words() -> type:
     "What tyro makes words of: the name of each recipe."
     one = tyro.conf.subcommand
-    words = [Annotated[Any, one(name, description=line, constructor=word(name))] for name, line in about().items()]
+    words = [Annotated[Any, one(name, description=line, constructor=after(name))] for name, line in about().items()]
     return Union[tuple(words)]  # noqa: UP007
 
 OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]
@@ -353,6 +349,31 @@ class Recipes:
             print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
         return 0
 
+# %% ../nbs/under_the_hood/33_cli.ipynb #18-20w
+@dataclass(frozen=True)
+class Export:
+    "Write a trained generator as one file with which other programs draw: ONNX."
+    what: tyro.conf.Positional[str]  # folder of a run or a generator, shipped name, or hub:owner/name
+    onnx: Path | None = None         # the file to write, .onnx
+
+    def __call__(self, argv: list[str]) -> int:
+        from dcgan.checkpoints import writing
+        from dcgan.engine.onnx import write_onnx
+        from dcgan.networks import Generator
+        if self.onnx is None:
+            raise ValueError("--onnx needs the file to write, such as --onnx digits.onnx.")
+        if self.onnx.exists():
+            raise FileExistsError(f"{self.onnx} exists; choose another name.")
+        check_folder(self.onnx.parent)
+        G = Generator.from_pretrained(self.what)
+        try:
+            with writing(self.onnx.parent.absolute()):
+                write_onnx(G, self.onnx)
+        except ImportError as e:
+            raise ValueError(str(e)) from None
+        print(self.onnx)
+        return 0
+
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2c
 @dataclass(frozen=True)
 class Evaluate:
@@ -516,6 +537,7 @@ COMMANDS = {
     "recipes": Recipes,
     "audit": Audit,
     "bench": Bench,
+    "export": Export,
 }
 HELP = """Deep convolutional GANs from the command line.
 - Flags: --help after a command, or after a recipe: dcgan train digits --help

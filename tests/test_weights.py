@@ -1,13 +1,14 @@
 "Lesson 23: networks saved without pickle, found by folder, name or on the hub, and loaded strictly."
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from dcgan.networks import Discriminator, Generator
-from dcgan.recipes import RECIPES
-from dcgan.weights import find_model
+from dcgan.recipes import RECIPES, to_json
+from dcgan.weights import ASSETS, find_model
 
 from notebooks import HOOD, ROOT, checks
 
@@ -228,6 +229,90 @@ def test_names_that_the_hub_can_not_have_ask_no_network(monkeypatch, name):
     with pytest.raises(ValueError, match="owner/name"):
         Generator.from_pretrained("hub:" + name)
     assert not asked
+
+
+# Publishing
+
+class Hub:
+    "In place of HfApi: keeps what it is asked and sent."
+    def __init__(self, token=None):
+        Hub.token = token
+
+    def create_repo(self, repo_id, **options):
+        Hub.repo, Hub.options = repo_id, options
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, folder_path, **options):
+        Hub.sent = {p.name: p.read_bytes() for p in folder_path.iterdir()}
+        return "commit"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
+    Hub.sent = Hub.repo = None
+    return Hub
+
+
+def test_published_with_a_card_made_of_the_run(asked, tmp_path):
+    G = Generator.from_pretrained("digits")
+    assert G.push_to_hub("some-body/d.1", run="digits", private=True, token="t") == "commit"
+    assert (asked.repo, asked.token, asked.options["private"]) == ("some-body/d.1", "t", True)
+    assert sorted(asked.sent) == ["README.md", "config.json", "model.safetensors"]
+    report = json.loads((ASSETS / "digits/report.json").read_text())
+    card = asked.sent["README.md"].decode()
+    for part in (
+        "license: apache-2.0", "Apache 2.0", "Trained on digits, 28×28", f"{report['steps']:,} steps", report["command"],
+        "digit-FID, not Inception FID: 0.57, from 4,000 samples and 1,000 held-out images of digits",
+        'from dcgan.networks import Generator\nnet = Generator.from_pretrained("hub:some-body/d.1")\nimages = net.sample(64)',
+    ):
+        assert part in card, part
+    for name in "config.json", "model.safetensors":
+        (tmp_path / name).write_bytes(asked.sent[name])
+    assert torch.equal(Generator.from_pretrained(tmp_path).sample(3), G.sample(3))
+
+
+def test_a_card_says_what_is_known(asked, tmp_path, G):
+    D = pair()[1]
+    D.push_to_hub("a/b")
+    card = asked.sent["README.md"].decode()
+    assert "import Discriminator" in card and "y = net(x)" in card and "Trained on" not in card
+    G.save_pretrained(tmp_path / "generator")
+    (tmp_path / "recipe.json").write_text(to_json(RECIPES["digits"].replace(seed=7)))
+    for run in tmp_path, tmp_path / "generator":
+        G.push_to_hub("a/b", run=run)
+        card = asked.sent["README.md"].decode()
+        assert "recipe `digits`, seed 7" in card and "steps" not in card and "FID" not in card
+    G.push_to_hub("a/b", run="faces")
+    card = asked.sent["README.md"].decode()
+    assert "5,000 steps on 160,000 images" in card and "64×64 pixels, RGB" in card and "FID" not in card
+
+
+def test_a_wrong_name_or_run_asks_no_network(asked, tmp_path, G):
+    G.save_pretrained(tmp_path / "saved")
+    for error, name, run in (
+        (ValueError, "digits", None), (ValueError, "a/b/c", None), (ValueError, 3, None),
+        (FileNotFoundError, "a/b", "no/run"), (FileNotFoundError, "a/b", tmp_path / "saved"), (ValueError, "a/b", 3),
+    ):
+        with pytest.raises(error) as e:
+            G.push_to_hub(name, run=run)
+        assert "\n" not in str(e.value) and e.value.args[0].endswith(".")
+    for damage in "{", "[]", '{"steps": 3}', '{"steps": "three", "images": 4, "command": ""}', '{"evaluation": [1]}':
+        (tmp_path / "saved/recipe.json").write_text(to_json(RECIPES["digits"]))
+        (tmp_path / "saved/report.json").write_text(damage)
+        with pytest.raises(ValueError, match="holds no whole recipe.json and report.json"):
+            G.push_to_hub("a/b", run=tmp_path / "saved")
+    assert asked.repo is None
+
+
+@pytest.mark.parametrize("error", [OSError("no route\nto host"), RuntimeError("401 Client Error. Please log in."), KeyError()])
+def test_a_hub_that_refuses_is_a_sentence(asked, monkeypatch, G, error):
+    def refuse(*_, **__):
+        raise error
+    monkeypatch.setattr(Hub, "create_repo", refuse)
+    with pytest.raises(OSError, match="^hub:a/b can't be published .*; log in by `hf auth login`, or give a token.$") as e:
+        G.push_to_hub("a/b")
+    assert "\n" not in str(e.value)
 
 
 # The lesson's exercises
