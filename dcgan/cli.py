@@ -343,6 +343,31 @@ class Recipes:
             print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
         return 0
 
+# %% ../nbs/under_the_hood/33_cli.ipynb #18-20w
+@dataclass(frozen=True)
+class Export:
+    "Write a trained generator as one file with which other programs draw: ONNX."
+    what: tyro.conf.Positional[str]  # folder of a run or a generator, shipped name, or hub:owner/name
+    onnx: Path | None = None         # the file to write, .onnx
+
+    def __call__(self, argv: list[str]) -> int:
+        from dcgan.checkpoints import writing
+        from dcgan.engine.onnx import write_onnx
+        from dcgan.networks import Generator
+        if self.onnx is None:
+            raise ValueError("--onnx needs the file to write, such as --onnx digits.onnx.")
+        if self.onnx.exists():
+            raise FileExistsError(f"{self.onnx} exists; choose another name.")
+        check_folder(self.onnx.parent)
+        G = Generator.from_pretrained(self.what)
+        try:
+            with writing(self.onnx.parent.absolute()):
+                write_onnx(G, self.onnx)
+        except ImportError as e:
+            raise ValueError(str(e)) from None
+        print(self.onnx)
+        return 0
+
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2c
 @dataclass(frozen=True)
 class Evaluate:
@@ -506,6 +531,7 @@ COMMANDS = {
     "recipes": Recipes,
     "audit": Audit,
     "bench": Bench,
+    "export": Export,
 }
 HELP = """Deep convolutional GANs from the command line.
 - Flags: --help after a command, or after a recipe: dcgan train digits --help

@@ -198,7 +198,7 @@ def test_evaluate_adds_to_the_report_and_says_the_same_again(run, capsys):
 
 
 def test_evaluate_a_saved_folder_and_a_shipped_name(run, here, monkeypatch, capsys):
-    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    monkeypatch.setattr("dcgan.weights.ASSETS", here)
     (run / "generator").rename(here / "little")
     (here / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
@@ -372,7 +372,7 @@ def test_sample_draws_what_the_generator_draws(run, capsys):
 
 
 def test_sample_by_shipped_name(run, here, monkeypatch, capsys):
-    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    monkeypatch.setattr("dcgan.weights.ASSETS", here)
     (run / "generator").rename(here / "little")
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
