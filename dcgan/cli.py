@@ -4,6 +4,7 @@
 __all__ = ['COMMANDS', 'HELP', 'ALIKE', 'in_shell', 'alike', 'open_streams', 'flush_streams', 'say_why', 'main']
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-03
+import ast
 import codecs
 import json
 import os
@@ -12,9 +13,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache, partial
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from math import prod
 from pathlib import Path
 from shlex import quote
@@ -36,9 +37,10 @@ if TYPE_CHECKING:  # for the annotations; a command imports what it needs
     from dcgan.training import Trainer
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
-def recipe_words() -> type:
-    "What tyro makes words and flags of: one word for each recipe, whose values are the defaults of its flags."
-    from dcgan.recipes import ABOUT, RECIPES, Recipe
+@cache
+def named(name: str):
+    "That recipe as tyro gets it: each field is a flag, its value the default."
+    from dcgan.recipes import RECIPES, Recipe
 
     @dataclass(frozen=True)
     class RecipeFlags(Recipe):
@@ -47,8 +49,30 @@ def recipe_words() -> type:
 
         def __post_init__(self): pass             # `as_recipe` checks, and `main` says it in a sentence
 
-    words = {name: RecipeFlags(**asdict(recipe)) for name, recipe in RECIPES.items()}
-    return tyro.extras.subcommand_type_from_defaults(words, ABOUT)
+    return RecipeFlags(**asdict(RECIPES[name]))
+
+# %% ../nbs/under_the_hood/33_cli.ipynb #18-06c
+def about() -> dict[str, str]:
+    "The recipes' names, and one line about each: `ABOUT` of dcgan.recipes, read without importing PyTorch."
+    source = Path(find_spec("dcgan.recipes").origin).read_text(encoding="utf-8")
+    lines = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return next(ast.literal_eval(node.value) for node in lines if ast.unparse(node.targets[0]) == "ABOUT")
+
+def after(name: str) -> type:
+    "What tyro reads after the word that names a recipe."
+    flags = tyro.conf.arg(constructor_factory=lambda: type(named(name)))
+
+    @dataclass(frozen=True)
+    class Word:
+        recipe: Annotated[Any, flags] = field(default_factory=partial(named, name))
+
+    return Word
+
+def recipe_words() -> type:
+    "What tyro makes words of: the name of each recipe."
+    one = tyro.conf.subcommand
+    words = [Annotated[Any, one(name, description=line, constructor=after(name))] for name, line in about().items()]
+    return Union[tuple(words)]  # noqa: UP007
 
 OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]
 
@@ -569,6 +593,8 @@ def parse(argv: list[str],  # the words after `dcgan`
             return_unknown_args=True,
         )
     own = [f.name for f in fields(command)]
+    if "recipe" in own:
+        command = replace(command, recipe=command.recipe.recipe)
     names = own + [f.name for f in fields(command.recipe)] if "recipe" in own else own
     flags = ["--" + n.replace("_", "-") for n in names if n not in ("recipe", "what", "net", "name")]
     from dcgan.values import home, known

@@ -15,7 +15,7 @@ from PIL import Image
 from dcgan import __version__, cli
 from dcgan.cli import COMMANDS, in_shell, main, typed
 from dcgan.networks import Generator
-from dcgan.recipes import RECIPES, Recipe, command, from_json
+from dcgan.recipes import ABOUT, RECIPES, Recipe, command, from_json
 
 from running import train
 
@@ -198,7 +198,7 @@ def test_evaluate_adds_to_the_report_and_says_the_same_again(run, capsys):
 
 
 def test_evaluate_a_saved_folder_and_a_shipped_name(run, here, monkeypatch, capsys):
-    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    monkeypatch.setattr("dcgan.weights.ASSETS", here)
     (run / "generator").rename(here / "little")
     (here / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
@@ -372,7 +372,7 @@ def test_sample_draws_what_the_generator_draws(run, capsys):
 
 
 def test_sample_by_shipped_name(run, here, monkeypatch, capsys):
-    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    monkeypatch.setattr("dcgan.weights.ASSETS", here)
     (run / "generator").rename(here / "little")
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
@@ -849,7 +849,7 @@ print(status, *(name for name in slow if name in sys.modules), file=sys.stderr)
     return done.stderr.split(), done.stdout
 
 
-@pytest.mark.parametrize("argv", [["--help"], [], ["sample", "--help"], ["recipes", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("argv", [["--help"], [], ["train", "--help"], ["bench", "-h"], ["sample", "--help"]], ids=" ".join)
 def test_help_needs_no_torch(argv):
     (status, *slow), out = loaded(*argv)
     assert not slow and status == ("0" if argv else "2") and "dcgan" in out
@@ -857,6 +857,10 @@ def test_help_needs_no_torch(argv):
 
 def test_what_a_command_loads_is_seen():
     assert "torch" in loaded("recipes")[0]
+
+
+def test_the_recipes_are_named_without_importing_them():
+    assert cli.about() == ABOUT
 
 
 def test_help_fits_a_hundred_columns_and_tells_of_completion(monkeypatch, capsys):
