@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..networks import Generator, latent
+from ..networks import Generator
 from ..plots import write_aside
 from ..values import home, library, must_be, shown
 
