@@ -14,7 +14,7 @@ import lessonmap  # noqa: E402
 import pages  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
-from dcgan.networks import shipped  # noqa: E402
+from dcgan.weights import shipped  # noqa: E402
 
 
 @pytest.fixture(scope="module")
