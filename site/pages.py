@@ -10,14 +10,14 @@ from pathlib import Path
 
 import nbformat
 from lessonmap import drawn
+from reading import PARTS, framed
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "nbs"))
 from _sync import BADGE, IN_COLAB, is_published, place  # noqa: E402
 
-PARTS = [(0, "A GAN in one sitting"), (3, "The networks"), (6, "Training"), (12, "Results")]  # first lesson, caption
-BESIDE = "Beside the lessons", ["museum", "faq"]
+BESIDE = "Beside the lessons", ["museum", "faq", "capstone"]
 HOOD = "Under the hood"
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
@@ -180,6 +180,8 @@ def pages():
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)
+        if path.stem != "index":
+            notebook = framed(notebook, path)
         made[f"{docname(path)}.ipynb"] = nbformat.writes(notebook)
     for name in ABOUT:
         text = (ROOT / name).read_text(encoding="utf-8")
