@@ -20,7 +20,7 @@ import nbformat
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-MEASURED = HERE / "minutes.csv"                          # notebook, seconds, threads, machine, date
+MEASURED = HERE / "minutes.csv"                          # notebook, seconds, threads, machine, load before, date
 PARTS = [(0, "A GAN in one sitting"), (3, "The networks"), (6, "Training"), (12, "Results")]  # first lesson, caption
 WORDS, LINES = 200, 20                                   # that a reader takes in a minute
 QUESTION = re.compile(r"^\*\*(.+)\*\*\n((?:.+\n)+)", re.M)  # a question and the lines below it
@@ -151,24 +151,27 @@ def table(parts):
 
 
 def when():
-    "Where and when the seconds were measured, in half a sentence; empty where none were."
+    "Where and when the seconds were measured, in half a sentence."
     rows = list(measured().values())
     dates = sorted({r["date"] for r in rows})
     machines = sorted({r["machine"] for r in rows})
-    return f"on {' and '.join(machines)}, {' to '.join(sorted({dates[0], dates[-1]}))}" if rows else ""
+    loads = sorted(float(r["load"]) for r in rows if r.get("load"))
+    busy = f", under a load of {loads[0]:.0f} to {loads[-1]:.0f}" if loads and loads[-1] >= 1 else ""
+    return f"on {' and '.join(machines)}{busy}, {' to '.join(sorted({dates[0], dates[-1]}))}" if rows else "nowhere yet"
 
 
 def filled(text):
-    "The index's cell with its tables anew, each between two comments."
+    "The index's cell with its tables anew, each below a comment that names it and up to the next empty line."
     hood = sorted(ROOT.glob("nbs/under_the_hood/[0-9][0-9]_*.ipynb"), key=lambda p: p.name)
     beside = [ROOT / f"nbs/{name}.ipynb" for name in ("museum", "faq", "capstone")]
-    tables = {"main path": table(main_path()), "under the hood": table([(None, hood)]), "beside": table([(None, beside)])}
+    tables = {"main path": table([*main_path(), ("Beside the lessons", beside)]), "under the hood": table([(None, hood)])}
     minutes = sum(minutes_to_read(path) for _, paths in main_path() for path in paths)
     tables["times"] = (f"Minutes to read are an estimate ({WORDS} words or {LINES} lines of code a minute, without the "
                        f"exercises): {minutes / 60:.0f} hours for the main path. Seconds to run are those of one processor "
-                       f"core, measured {when()} by `python site/reading.py measure`.")
+                       f"core, measured {when()} (`make minutes`); a dash: not measured. Below, "
+                       "each arc leads from a lesson to one that imports from it.")
     for name, made in tables.items():
-        text = re.sub(rf"(<!-- {name} -->\n\n).*?(\n\n<!-- -->)", lambda m, made=made: m[1] + made + m[2], text, flags=re.S)
+        text = re.sub(rf"(<!-- {name} -->\n)(?:.+\n?)+", lambda m, made=made: m[1] + made + "\n", text)
     return text
 
 
@@ -197,9 +200,9 @@ def measure(paths):
     "Run them, and rewrite their rows."
     rows = dict(measured())
     for path in paths:
-        seconds = run(path)
+        load, seconds = os.getloadavg()[0], run(path)
         rows[path.stem] = {"notebook": path.stem, "seconds": f"{seconds:.1f}", "threads": 1, "machine": processor(),
-                           "date": date.today().isoformat()}
+                           "load": f"{load:.1f}", "date": date.today().isoformat()}
         print(f"{path.stem:20} {seconds:6.1f} s", flush=True)
         with open(MEASURED, "w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, list(rows[path.stem]), lineterminator="\n")
