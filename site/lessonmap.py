@@ -15,7 +15,7 @@ HOOD = "under_the_hood"
 STYLE = (".lesson-map text{font:13px sans-serif;fill:currentColor}.lesson-map .part{font-weight:bold}"
          ".lesson-map path{fill:none;stroke:currentColor;opacity:.6}.lesson-map .across{stroke-dasharray:3 3;opacity:.45}"
          ".lesson-map .head,.lesson-map circle{fill:currentColor;opacity:1}")
-SHARED = "values"                # small functions that nearly every module uses: no arcs
+SHARED = "values", "weights"     # the lowest modules, on which nearly every other one stands: no arcs
 
 
 def lessons(paths):
@@ -35,7 +35,7 @@ def lessons(paths):
 def needs(found):
     "Which lessons each one imports from: {path: set of paths}."
     writer = {module: path for path, (_, module, _) in found.items() if module}
-    return {path: {writer[m] for m in imported if m in writer and m != SHARED} - {path}
+    return {path: {writer[m] for m in imported if m in writer and m not in SHARED} - {path}
             for path, (_, _, imported) in found.items()}
 
 
