@@ -100,7 +100,7 @@ def add(path: Path, rows: list[dict]) -> None:
 
 
 def images_of(data: str, folder: str | None) -> list:
-    "Training images and labels, then the same of the test."
+    "Training images and labels, then the same of the test; of these, some 2,000 are used."
     name, size = (f"folder:{folder}", 32) if data == "photographs" else (data, None)
     banks = [load(name, split=split, image_size=size) for split in ("train", "test")]
     return [part for bank in banks for part in (bank.images, bank.labels)]
@@ -130,6 +130,17 @@ def spaces(networks: dict, x: torch.Tensor, wanted: set) -> dict:
     return found
 
 
+def in_span(f: torch.Tensor, g: torch.Tensor, scale: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of labelled images and of test images, centred, perhaps scaled, and, where there are fewer images than features, in
+    an orthonormal basis of what the labelled ones span. A linear SVM comes out the same there, several times faster."""
+    mean, std = f.mean(0), f.std(0).clamp(min=1e-6) if scale else 1
+    f, g = (f - mean) / std, (g - mean) / std
+    if len(f) >= f.shape[1]:
+        return f, g
+    basis = torch.linalg.qr(f.T).Q
+    return f @ basis, g @ basis
+
+
 def some(x: torch.Tensor, n: int) -> torch.Tensor:
     "All images, or n of them, mixed."
     return x if len(x) <= n else x[torch.randperm(len(x), generator=generator_for(0, 5))[:n]]
@@ -139,7 +150,7 @@ def measure(data: str, kinds: list, sizes: list | None, folder: str | None, run:
     "The rows of a data set that are missing, of these kinds of features and numbers of labels."
     D = discriminator(run) if run else trained_d(data)
     networks = {"D": D, "untrained": untrained(D)}
-    if data in OTHER:
+    if data in OTHER and "other D" in kinds:
         networks["other D"] = trained_d(OTHER[data])
     have = {(r["data"], r["features"], int(r["labels"]), int(r["draw"])) for r in read(ROWS)}
     jobs = [(kind, n, draw) for n in SIZES[data] for kind in kinds for draw in range(draws(data, n))
@@ -147,7 +158,8 @@ def measure(data: str, kinds: list, sizes: list | None, folder: str | None, run:
     if not jobs:
         return
     images, labels, test, truth = images_of(data, folder)
-    x, t = to_x(images), to_x(test)
+    x, every = to_x(images), len(test) // 2000 or 1
+    t, truth = to_x(test[::every]), truth[::every]
     known, C = spaces(networks, x, {kind for kind, *_ in jobs}), {}
     tested = {kind: make(t) for kind, make in known.items()}
     for kind, n, draw in jobs:
@@ -158,11 +170,11 @@ def measure(data: str, kinds: list, sizes: list | None, folder: str | None, run:
                 right = (torch.cat([net(part) for part in t.split(500)]).argmax(1) == truth).float().mean().item()
             numbers = 0
         else:
-            f, g = known[kind](x[chosen]), tested[kind]
-            svm = linear_svm(f, labels[chosen], draw, kind in networks, C.get((kind, n)), TOLERANCE)
+            f, g = in_span(known[kind](x[chosen]), tested[kind], scale=kind in networks)
+            svm = linear_svm(f, labels[chosen], draw, False, C.get((kind, n)), TOLERANCE)
             if data != "digits":  # large features: C is chosen on the first draw's labels and stays
                 C.setdefault((kind, n), svm.best_params_["linearsvc__C"] if hasattr(svm, "best_params_") else None)
-            right, numbers = svm.score(g.numpy(), truth.numpy()), f.shape[1]
+            right, numbers = svm.score(g.numpy(), truth.numpy()), tested[kind].shape[1]
         row = dict(
             zip(
                 COLUMNS,

@@ -19,7 +19,7 @@ import torch
 from dcgan.data import digits, to_x
 from dcgan.datasets.drawn import FACTORS, faces
 from dcgan.evaluation.judge import digit_judge
-from dcgan.evaluation.metrics import frechet, look
+from dcgan.evaluation.metrics import density_coverage, frechet, look, precision_recall
 from dcgan.latent import (
     FACE_FACTORS,
     along,
@@ -125,17 +125,16 @@ def directions() -> None:
 
 def truncation() -> None:
     "1,000 digits for each limit and seed against the 1,000 held-out ones, by the features of the digit classifier."
-    from prdc import compute_prdc
     G, judge, rows = Generator.from_pretrained("digits"), digit_judge(), []
     real = look(judge, to_x(digits("test")[0])).features
     for limit in LIMITS:
         for seed in range(SEEDS):
             fake = look(judge, draw(G, truncated(1000, G.z_dim, limit, seed))).features
-            found = compute_prdc(real.numpy(), fake.numpy(), nearest_k=5)
-            row = {"limit": limit, "seed": seed, "n": 1000} | {name: round(float(v), 4) for name, v in found.items()}
-            row |= {"fid": round(float(frechet(fake, real)), 4)}
-            rows.append(row | {k: v for k, v in stamp("truncation").items() if k != "seed"})
-            print(*list(row.values()), flush=True)
+            names = "precision", "recall", "density", "coverage", "fid"
+            found = *precision_recall(real, fake), *density_coverage(real, fake), float(frechet(fake, real))
+            row = {"limit": limit, "n": 1000} | {name: round(v, 4) for name, v in zip(names, found)}
+            rows.append(row | stamp("truncation") | {"seed": seed})
+            print(*rows[-1].values(), flush=True)
     save("latent-truncation.csv", rows)
 
 
