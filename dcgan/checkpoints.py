@@ -5,7 +5,7 @@ __all__ = ['WRAPPERS', 'FORMAT', 'ENTRIES', 'ASIDE', 'bare_names', 'bare', 'made
            'save_checkpoint', 'read_checkpoint', 'unfit_weights', 'unfit_adam', 'unfit_rows', 'unfit',
            'find_checkpoint', 'precision_of', 'check_place', 'check_run', 'content', 'check_resume', 'setting',
            'changes', 'write_recipe', 'write_history', 'save_generator', 'clear_leftovers', 'animate_folder', 'picture',
-           'animate', 'reported', 'report', 'RunFolder']
+           'animate', 'reported', 'report', 'RunFolder', 'sheets_of', 'rows_of', 'moment', 'cut', 'replay']
 
 # %% ../nbs/10_checkpoints.ipynb #10-03
 import csv
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from html import escape
 from math import ceil
 from pathlib import Path
 from pickle import UnpicklingError
@@ -36,7 +37,7 @@ from .networks import Generator
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .recipes import Recipe, command, differences, from_json, to_json
 from .training import COLUMNS, STATS, Trainer
-from .values import home, machine, whole
+from .values import home, library, machine, whole
 
 # %% ../nbs/10_checkpoints.ipynb #10-11
 WRAPPERS = "module", "_orig_mod"  # what DataParallel, torch.compile and a moving average put before a weight's name
@@ -579,3 +580,82 @@ class RunFolder:
         if self.pictures and trainer.engine.main:
             with writing(self.path):
                 picture(trainer, self.path / name)
+
+# %% ../nbs/10_checkpoints.ipynb #10-45i
+def sheets_of(folder: Path,         # a run's
+             ) -> dict[int, Path]:  # step: the picture drawn after it, in order
+    "The pictures of a run's fixed z. FileNotFoundError or ValueError, in one sentence, where there are none."
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; name the folder of a run, such as runs/digits-001.")
+    names = re.compile(r"step-(\d+)\.png")
+    found = {int(name[1]): path for path in folder.glob("samples/*") if (name := names.fullmatch(path.name))}
+    if not found:
+        raise ValueError(f"{folder} holds no pictures in samples/: it is no run, or a run that kept none.")
+    return dict(sorted(found.items()))
+
+def rows_of(folder: Path,      # a run's
+           ) -> list[dict]:    # of its history, all values as text; none where there is no history
+    "What history.csv holds."
+    path = folder / "history.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8", errors="replace") as f:
+        return list(csv.DictReader(f))
+
+# %% ../nbs/10_checkpoints.ipynb #10-45j
+def moment(folder: Path, # a run's
+           step: int,    # one of those after which it drew a picture
+          ):             # a PIL image: samples above, curves below
+    "What a run drew after a step, and its curves up to there. ValueError for a picture or a history that can't be read."
+    from PIL import Image
+    sheets, rows = sheets_of(folder), rows_of(folder)
+    if step not in sheets:
+        raise ValueError(f"{folder} has no picture of step {step}; it has {', '.join(map(str, list(sheets)[:9]))} …")
+    parts = [sheets[step]]
+    if rows:
+        cut(curves(rows), step).savefig(file := io.BytesIO(), format="png")
+        parts.append(file)
+    try:
+        images = [Image.open(part).convert("RGB") for part in parts]
+    except OSError:
+        raise ValueError(f"{sheets[step]} can't be read: it is cut short, or no picture.") from None
+    page = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    for top, image in zip((0, images[0].height), images):
+        page.paste(image, ((page.width - image.width) // 2, top))
+    return page
+
+# %% ../nbs/10_checkpoints.ipynb #10-45l
+def cut(figure,    # matplotlib Figure of a whole history
+        step: int, # the last one to be seen
+       ):          # the same figure
+    "Lines end at the step; axes stay those of the whole history."
+    for ax in figure.axes:
+        ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
+        for line in ax.lines:
+            if not line.get_label().startswith("_"):  # a line across the panel has no name
+                line.set_data(*[np.asarray(part)[np.asarray(line.get_xdata()) <= step] for part in line.get_data()])
+        ax.axvline(step, color="black", lw=0.8, ls="--")
+    return figure
+
+# %% ../nbs/10_checkpoints.ipynb #10-45o
+def replay(folder: str | Path,  # a run's
+          ):                    # an ipywidgets box
+    "A slider through the moments of a run: its samples, and the curves up to there. A missing run is a sentence in it."
+    widgets, folder = library("ipywidgets", "The replay of a run"), home(folder)
+    text, picture = widgets.HTML(), widgets.Image(format="png")
+    try:
+        steps = list(sheets_of(folder))
+    except (OSError, ValueError) as e:
+        text.value = escape(str(e), quote=False)
+        return widgets.VBox([text])
+    slider = widgets.SelectionSlider(options=steps, value=steps[-1], description="step", continuous_update=False)
+
+    def update(_=None):
+        try:
+            moment(folder, slider.value).save(file := io.BytesIO(), format="PNG")
+            text.value, picture.value = f"step {slider.value:,} of {steps[-1]:,}", file.getvalue()
+        except (OSError, ValueError) as e:
+            text.value, picture.value = escape(str(e), quote=False), b""
+    slider.observe(update, "value")
+    update()
+    return widgets.VBox([slider, text, picture])

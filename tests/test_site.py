@@ -14,7 +14,7 @@ import lessonmap  # noqa: E402
 import pages  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
-from dcgan.networks import shipped  # noqa: E402
+from dcgan.weights import shipped  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,6 @@ def test_a_lesson_keeps_all_but_its_set_up(path, made):
         assert cell["cell_type"] == "markdown" or source in text
     before = [o for c in cells(path) for o in c.get("outputs", [])]
     assert sum(len(c.get("outputs", [])) for c in shown) == len(before)
-
-
-def test_minutes_to_read():
-    words, code = new_markdown_cell("# 07 · Steps\n" + "word " * 1000), new_code_cell("x = 1\n\n" * 100)
-    assert pages.minutes([words]) == 5 and pages.minutes([code]) == 5 and pages.minutes([words, code, code]) == 15
-    assert pages.minutes([new_markdown_cell("short")]) == 5, "no lesson takes no time"
-    shown = pages.prepared(new_notebook(cells=[words, code]), ROOT / "nbs/07_steps.ipynb").cells[0].source
-    assert shown.endswith("\n\nAbout 10 minutes to read.")
 
 
 def test_alternative_text():
