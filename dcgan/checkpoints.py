@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/10_checkpoints.ipynb #10-04b
 from .data import order, to_x
-from .networks import Discriminator, Generator
+from .networks import Generator
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .recipes import Recipe, command, differences, from_json, to_json
 from .training import COLUMNS, STATS, Trainer
@@ -227,7 +227,7 @@ def unfit(state: dict,     # a checkpoint of ours
     if other := [k for k, v in wanted.items() if type(then.get(k, v)) not in plain_kinds or then.get(k, v) != v]:
         return f"is of another recipe ({', '.join(other)} differ)"
     with torch.device("meta"):
-        G, D = Generator(recipe.g_layers, recipe.z_dim), Discriminator(recipe.d_layers, recipe.x_shape)
+        G, D = recipe.built()
     parts = {"G": (unfit_weights, G), "D": (unfit_weights, D), "opt_g": (unfit_adam, G), "opt_d": (unfit_adam, D)}
     for name, (unfit_part, net) in (parts | ({"G_ema": (unfit_weights, G)} if recipe.ema else {})).items():
         wrong = unfit_part(state[name], net) if isinstance(state.get(name), dict) else "nothing"
@@ -303,11 +303,12 @@ def check_run(recipe: Recipe,       # asked for
     return find_checkpoint(run_dir, recipe)
 
 # %% ../nbs/10_checkpoints.ipynb #10-33
-def content(images: Tensor,  # uint8 (n, c, h, w)
+def content(images: Tensor,                # uint8 (n, c, h, w)
+            labels: Tensor | None = None,  # int64 (n,), where the networks take them
            ) -> int:
-    "A checksum of all pixels: the same for the same images, wherever they lie."
+    "A checksum of all pixels and labels: the same for the same images, wherever they lie."
     checksum = 0
-    for part in images.split(1024):
+    for part in [*images.split(1024), *([] if labels is None else [labels])]:
         checksum = zlib.crc32(part.cpu().contiguous().numpy(), checksum)
     return checksum
 
@@ -321,9 +322,10 @@ def check_resume(trainer: Trainer, # about to go on
         raise ValueError(
             f"The run was trained on {state['images']:,} images, but now there are {n:,}; bring back the same."
         )
-    now = content(trainer.images)
+    now = content(trainer.images, trainer.labels)
     if state.get("content", now) != now:
-        raise ValueError(f"The {n:,} images of {r.data} are other images than those that the run was trained on; "
+        what = "images" if trainer.labels is None else "images or labels"
+        raise ValueError(f"The {n:,} images of {r.data} are other {what} than those that the run was trained on; "
                          "bring back the same, or start a new run.")
     if state["step"] > trainer.total:
         raise ValueError(f"The run is in epoch {ceil(state['step'] / len(trainer.batches))} already; "
@@ -417,9 +419,9 @@ def animate_folder(folder: Path,      # with the pictures of a run, named so tha
 def picture(trainer: Trainer, # any
             path: Path,       # the PNG to write
            ) -> None:
-    "The run's 64 fixed z, as its generator draws them now, 8×8."
+    "The run's fixed z, as its generator draws them now, eight in a row."
     path.parent.mkdir(exist_ok=True)
-    save_grid(trainer.best_G.sample(64, seed=trainer.recipe.seed), path)
+    save_grid(trainer.best_G.sheet(trainer.recipe.seed), path)
 
 def animate(trainer: Trainer, # where it ended
             folder: Path,     # its run's
@@ -474,7 +476,7 @@ class RunFolder:
     def begin(self, trainer: Trainer) -> None:  # about to train
         "Make the folder and its first checkpoint, or go on from the one in it; nothing is touched before all is checked."
         state, note, self.path = trainer.engine.ask(lambda: self.claimed(trainer))
-        self.content = state.get("content") or content(trainer.images)
+        self.content = state.get("content") or content(trainer.images, trainer.labels)
         if self.resume:
             trainer.load_state(bare(state))
             trainer.notes += [n for n in (note, changes(state, setting(trainer))) if n]

@@ -14,7 +14,7 @@ import lessonmap  # noqa: E402
 import pages  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
-from dcgan.networks import shipped  # noqa: E402
+from dcgan.weights import shipped  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def test_the_map():
 def test_comments_become_descriptions():
     from dcgan.recipes import Recipe
     from dcgan.shapes import Row
-    from dcgan.steps import Engine, d_step
+    from dcgan.steps import Precision, d_step
     assert docments.comments(d_step)["z"] == "noise (b, z_dim) for the fakes" and "return" in docments.comments(d_step)
     assert docments.comments(Row)["norm"] == "BatchNorm over the channels that come out"
-    assert "one that is there" in docments.comments(Engine).values() and "self" not in docments.comments(Engine)
+    assert "one that is there" in docments.comments(Precision).values() and "self" not in docments.comments(Precision)
     assert len(docments.comments(Recipe)) > 20, "the fields of its parents too"
     assert docments.comments(3) == {}
     lines = ["Two* of `a_b`."]

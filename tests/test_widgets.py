@@ -12,7 +12,6 @@ from dcgan.losses import Ring, play_ring, players
 from dcgan.plots import LINES, curves
 
 
-
 @pytest.fixture(autouse=True)
 def widgets():
     torch.set_num_threads(1)

@@ -179,7 +179,7 @@ def kernel_distance(a: Tensor,           # features (n, d)
                     size: int = 500,     # images in each; at most half of the smaller set
                     seed: int = 0,       # decides the choices; the global generator is left as it was
                    ) -> KernelDistance:
-    "Squared maximum mean discrepancy, cubic kernel, without bias (Bińkowski et al. 2018). ValueError for fewer than 4."
+    "Squared MMD, cubic kernel, unbiased (Bińkowski et al. 2018). ValueError for fewer than 4."
     from torchmetrics.image.kid import KernelInceptionDistance
     a, b = check_features(a, b)
     whole(1, subsets=subsets)
@@ -226,7 +226,7 @@ def density_coverage(real: Tensor,   # features (n, d)
                      fake: Tensor,   # features (m, d)
                      k: int = 5,     # which neighbour among the real a ball reaches to
                     ) -> tuple[float, float]:
-    "In how many balls of real images a fake lies, over k; the share of balls with a fake in it (Naeem et al. 2020)."
+    "Density and coverage (Naeem et al. 2020). ValueError for k real images or fewer."
     fakes = fakes_inside(real, fake, k)
     return fakes.sum().item() / (k * len(fake)), (fakes > 0).float().mean().item()
 
@@ -365,7 +365,7 @@ def nearest_moved(a: Tensor,            # images (n, c, h, w)
                   shift: int = 2,       # pixels by which one of a may be moved, each way
                   candidates: int = 50, # of b, the nearest at half the size, that are compared
                  ) -> tuple[Tensor, Tensor]:
-    "For each of a, the least distance over all moves, as a share of the mean of the ten next; and its place in b."
+    "Least distances over all moves, over the mean of the ten next; and the places in b, (n,) each."
     found = [moved_distances(part, b, shift, candidates) for part in a.split(50)]
     distances, places = (torch.cat(parts) for parts in zip(*found))
     others = distances[:, 1:11].mean(1)
@@ -377,7 +377,7 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
                     shift: int,      # pixels by which one of a may be moved, each way
                     candidates: int, # of b, that are compared
                    ) -> tuple[Tensor, Tensor]:
-    "Distances from the moved middles of a to the middles of the candidates, ascending, and their places in b."
+    "Distances of moved middles, ascending, and their places in b: (n, candidates) each."
     for images in a, b:
         check_maps(images, "The images")
     if a.shape[1:] != b.shape[1:] or min(a.shape[2:]) < 4 * (whole(0, shift=shift) + 1) or len(b) < 2:
@@ -387,13 +387,13 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
     middles = _windows(small[1], coarse, only_middle=True)
     rough = torch.stack([torch.cdist(way, middles) for way in _windows(small[0], coarse).unbind(1)]).amin(0)
     places = rough.topk(min(whole(2, candidates=candidates), len(b)), largest=False).indices
-    chosen = _windows(b, int(shift), only_middle=True)[places]                      # (n, candidates, d)
+    chosen = _windows(b, int(shift), only_middle=True)[places]  # (n, candidates, d)
     found = torch.cdist(_windows(a, int(shift)), chosen).amin(1).sort(1)
     return found.values, places.gather(1, found.indices)
 
 # %% ../../nbs/12_metrics.ipynb #12-32h
 def _windows(x: Tensor, s: int, only_middle: bool = False) -> Tensor:
-    "Images without s pixels at each edge, in all (2 s + 1)² places, (n, ways, d); or the middle one, (n, d)."
+    "Images less s pixels at each edge, moved in all ways, (n, ways, d); or their middles, (n, d)."
     h, w = (side - 2 * s for side in x.shape[2:])
     if only_middle:
         return x[:, :, s:s + h, s:s + w].flatten(1)
