@@ -584,13 +584,16 @@ class RunFolder:
 # %% ../nbs/10_checkpoints.ipynb #10-45i
 def sheets_of(folder: Path,         # a run's
              ) -> dict[int, Path]:  # step: the picture drawn after it, in order
-    "The pictures of a run's fixed z. FileNotFoundError or ValueError, in one sentence, where there are none."
+    "The pictures of a run's fixed z. FileNotFoundError or ValueError where there are none."
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}; name the folder of a run, such as runs/digits-001.")
+        raise FileNotFoundError(f"There is no folder {folder}; name the folder of a run, "
+                                "such as runs/digits-001.")
     names = re.compile(r"step-(\d+)\.png")
-    found = {int(name[1]): path for path in folder.glob("samples/*") if (name := names.fullmatch(path.name))}
-    if not found:
-        raise ValueError(f"{folder} holds no pictures in samples/: it is no run, or a run that kept none.")
+    paths = [path for path in folder.glob("samples/*") if names.fullmatch(path.name)]
+    if not paths:
+        raise ValueError(f"{folder} holds no pictures in samples/: it is no run, "
+                         "or a run that kept none.")
+    found = {int(names.fullmatch(path.name)[1]): path for path in paths}
     return dict(sorted(found.items()))
 
 def rows_of(folder: Path,      # a run's
@@ -606,11 +609,13 @@ def rows_of(folder: Path,      # a run's
 def moment(folder: Path, # a run's
            step: int,    # one of those after which it drew a picture
           ):             # a PIL image: samples above, curves below
-    "What a run drew after a step, and its curves up to there. ValueError for a picture or a history that can't be read."
+    """What a run drew after a step, and its curves up to there.
+    ValueError for a picture or a history that can't be read."""
     from PIL import Image
     sheets, rows = sheets_of(folder), rows_of(folder)
     if step not in sheets:
-        raise ValueError(f"{folder} has no picture of step {step}; it has {', '.join(map(str, list(sheets)[:9]))} …")
+        some = ", ".join(map(str, list(sheets)[:9]))
+        raise ValueError(f"{folder} has no picture of step {step}; it has {some} …")
     parts = [sheets[step]]
     if rows:
         cut(curves(rows), step).savefig(file := io.BytesIO(), format="png")
@@ -619,7 +624,8 @@ def moment(folder: Path, # a run's
         images = [Image.open(part).convert("RGB") for part in parts]
     except OSError:
         raise ValueError(f"{sheets[step]} can't be read: it is cut short, or no picture.") from None
-    page = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    size = max(i.width for i in images), sum(i.height for i in images)
+    page = Image.new("RGB", size, "white")
     for top, image in zip((0, images[0].height), images):
         page.paste(image, ((page.width - image.width) // 2, top))
     return page
@@ -632,15 +638,16 @@ def cut(figure,    # matplotlib Figure of a whole history
     for ax in figure.axes:
         ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
         for line in ax.lines:
+            x, y = map(np.asarray, line.get_data())
             if not line.get_label().startswith("_"):  # a line across the panel has no name
-                line.set_data(*[np.asarray(part)[np.asarray(line.get_xdata()) <= step] for part in line.get_data()])
+                line.set_data(x[x <= step], y[x <= step])
         ax.axvline(step, color="black", lw=0.8, ls="--")
     return figure
 
 # %% ../nbs/10_checkpoints.ipynb #10-45o
 def replay(folder: str | Path,  # a run's
           ):                    # an ipywidgets box
-    "A slider through the moments of a run: its samples, and the curves up to there. A missing run is a sentence in it."
+    "A slider through the moments of a run. A missing run is a sentence in the widget."
     widgets, folder = library("ipywidgets", "The replay of a run"), home(folder)
     text, picture = widgets.HTML(), widgets.Image(format="png")
     try:
@@ -648,12 +655,14 @@ def replay(folder: str | Path,  # a run's
     except (OSError, ValueError) as e:
         text.value = escape(str(e), quote=False)
         return widgets.VBox([text])
-    slider = widgets.SelectionSlider(options=steps, value=steps[-1], description="step", continuous_update=False)
+    slider = widgets.SelectionSlider(options=steps, value=steps[-1], description="step",
+                                     continuous_update=False)
 
     def update(_=None):
         try:
             moment(folder, slider.value).save(file := io.BytesIO(), format="PNG")
-            text.value, picture.value = f"step {slider.value:,} of {steps[-1]:,}", file.getvalue()
+            text.value = f"step {slider.value:,} of {steps[-1]:,}"
+            picture.value = file.getvalue()
         except (OSError, ValueError) as e:
             text.value, picture.value = escape(str(e), quote=False), b""
     slider.observe(update, "value")

@@ -91,7 +91,8 @@ def mlp(n_in: int,   # numbers that go in
         act,         # makes the activation of the two hidden layers
        ) -> nn.Sequential:
     "Two hidden layers of 128."
-    return nn.Sequential(nn.Linear(n_in, 128), act(), nn.Linear(128, 128), act(), nn.Linear(128, n_out))
+    first, second, last = nn.Linear(n_in, 128), nn.Linear(128, 128), nn.Linear(128, n_out)
+    return nn.Sequential(first, act(), second, act(), last)
 
 def players(seed: int,  # decides the weights
            ) -> tuple[nn.Module, nn.Module]:
@@ -121,7 +122,8 @@ def draw_plane(ax,              # matplotlib Axes
                x: Tensor,       # real samples (n, 2)
               ):                # the shading, for a colour bar
     "D's probability of real in grey, its 1/2 line, real points and fakes."
-    shade = ax.contourf(SIDE, SIDE, p_real, levels=[i / 10 for i in range(11)], cmap="gray", vmin=-0.4, vmax=1)
+    levels = [i / 10 for i in range(11)]
+    shade = ax.contourf(SIDE, SIDE, p_real, levels=levels, cmap="gray", vmin=-0.4, vmax=1)
     if p_real.min() < 0.5 < p_real.max():
         ax.contour(SIDE, SIDE, p_real, levels=[0.5], colors="black", linewidths=1.5)
     ax.plot(*x.T, "+", ms=4, color="tab:blue")
@@ -135,15 +137,17 @@ class Ring:
     def __init__(self,
                  seed: int = 0):  # decides weights and noise
         self.seed = whole(0, seed=seed)
-        self.x = ring(300, torch.Generator().manual_seed(2))                      # shown, not trained on
-        self.z = torch.randn(500, 2, generator=torch.Generator().manual_seed(3))  # always the same
+        self.x = ring(300, torch.Generator().manual_seed(2))  # shown, not trained on
+        self.z = torch.randn(500, 2, generator=torch.Generator().manual_seed(3))
         self.reset()
 
     def reset(self) -> None:
         "Untrained players, and the noise from its beginning."
         self.steps, self.noise = 0, torch.Generator().manual_seed(self.seed)
         self.G, self.D = players(self.seed)
-        self.opt_g, self.opt_d = (torch.optim.Adam(net.parameters(), betas=(0.5, 0.999)) for net in (self.G, self.D))
+        self.opt_g, self.opt_d = (
+            torch.optim.Adam(net.parameters(), betas=(0.5, 0.999)) for net in (self.G, self.D)
+        )
 
     def step(self,
              lr_g: float = 2e-3,  # G's learning rate, above 0
@@ -177,13 +181,15 @@ class Ring:
 def play_ring(seed: int = 0,   # decides weights and noise
               turn: int = 20,  # steps between two pictures while it plays
              ):                # an ipywidgets box
-    "The game in the plane, for Jupyter and Colab: play, pause and stop, one step, start again, both learning rates."
+    "The game in the plane, for Jupyter and Colab: play and stop, one step, start again, both rates."
     widgets, game = library("ipywidgets", "The game in the plane"), Ring(seed)
     whole(1, turn=turn)
     clock = widgets.Play(value=0, min=0, max=10**6, interval=400)  # its stop button sets it to 0
-    one, again = widgets.Button(description="one step"), widgets.Button(description="start again")
-    rates = [widgets.FloatLogSlider(value=2e-3, min=-5, max=0, step=.1, description=f"{player}'s rate")
-             for player in "GD"]
+    one, again = (widgets.Button(description=words) for words in ("one step", "start again"))
+    rates = [
+        widgets.FloatLogSlider(value=2e-3, min=-5, max=0, step=.1, description=f"{player}'s rate")
+        for player in "GD"
+    ]
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
     def go(steps):

@@ -81,7 +81,7 @@ def seconds_to_run(path):
 def times(path):
     "10 min, 12 s; a dash where nothing was measured."
     seconds = seconds_to_run(path)
-    return f"{minutes_to_read(path)} min", "–" if seconds is None else f"{max(1, round(seconds))} s"
+    return f"{minutes_to_read(path)}\N{NO-BREAK SPACE}min", "–" if seconds is None else f"{max(1, round(seconds))}\N{NO-BREAK SPACE}s"
 
 
 # On the site

@@ -33,7 +33,7 @@ def test_every_notebook_is_in_the_index_with_what_it_shows_and_its_minutes():
     for path in NOTEBOOKS:
         if path.stem != "index":
             rows = [line for line in text.splitlines() if f"]({path.relative_to(ROOT / 'nbs').as_posix()}) |" in line]
-            assert len(rows) == 1 and re.search(r"\| \d+ min \| (\d+ s|–) \|", rows[0]), path.name
+            assert len(rows) == 1 and re.search(r"\| \d+\smin \| (\d+\ss|–) \|", rows[0]), path.name
             assert reading.row(path).strip("| ").split(" | ")[1] in rows[0]
 
 
@@ -72,7 +72,7 @@ def test_a_page_has_its_frame(monkeypatch):
     monkeypatch.setattr(reading, "measured", lambda: {"01_game": {"seconds": "7.4"}})
     before = nbformat.read(path, as_version=4)
     notebook = pages.framed(nbformat.read(path, as_version=4), path)
-    assert "7 s to run on one processor core. **Afterwards you can** " in notebook.cells[0].source
+    assert "7\N{NO-BREAK SPACE}s to run on one processor core. **Afterwards you can** " in notebook.cells[0].source
     *_, questions, last = notebook.cells
     assert last.source.startswith("Next:") and questions.source.startswith("## Three questions\n")
     assert questions.source.count("<details><summary>") == questions.source.count("</details>") == 3
