@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS := .venv/.docs
 NBGRADER := .venv/.nbgrader
+NODE := playground/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/under_the_hood/*.ipynb))
 NB := $(if $(N),$(filter %/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS)),$(NOTEBOOKS))
 JOBS ?= 2
@@ -15,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-
 	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench site site-test classroom grade
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench site site-test playground classroom grade
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -29,6 +30,7 @@ help:
 	@echo "make export                     write dcgan/, links and README.md from the notebooks"
 	@echo "make headers | readme           the last two of these alone"
 	@echo "make site | site-test           build the course as web pages into _site/html; build it anew and read it with a browser"
+	@echo "make playground                 the site's page that draws in the browser, into _site/html/playground; needs npm"
 	@echo "make ablations                  train the default with one guideline undone at a time: hours; goes on where it stopped"
 	@echo "make bench [ARGS='--nets r1']   race our loop against the textbook's on six networks: minutes on a quiet machine; adds rows to bench/train.csv"
 	@echo "make classroom [N=01_game]      notebooks for a class, in class/students and class/teacher; classroom/README.md says more"
@@ -94,12 +96,22 @@ $(DOCS): $(STAMP)
 site: $(DOCS)
 	@$(BIN)/python site/pages.py _site/source
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m sphinx -q -W --keep-going -c site -d _site/doctrees -b html _site/source _site/html
-	@echo "The site is in _site/html: open index.html there."
+	@echo "The site is in _site/html: open index.html there. make playground adds the page that draws."
+
+$(NODE): playground/package.json playground/package-lock.json
+	@command -v npm >/dev/null || { echo "make playground fetches onnxruntime-web with npm, which is not here. Install Node.js 18 or newer; npm comes with it." >&2; exit 1; }
+	@npm ci --prefix playground --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null || \
+		{ echo "Fetching onnxruntime-web failed, see above. The next make tries again." >&2; exit 1; }
+	@touch $@
+
+playground: $(DOCS) $(NODE)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python playground/build.py _site/html/playground
+	@echo "The playground is in _site/html/playground. Look at it by: $(BIN)/python -m http.server --directory _site/html"
 
 site-test: $(DOCS)
 	@rm -rf _site
-	@$(MAKE) --no-print-directory site || $(FAILED)
-	@$(BIN)/python -m pytest -q site/browser.py || $(FAILED)
+	@$(MAKE) --no-print-directory site playground || $(FAILED)
+	@$(BIN)/python -m pytest -q -s site/browser.py site/play.py || $(FAILED)
 
 lesson: setup
 	@test -n "$(N)" || { echo "Which lesson? For example: make lesson N=03_shapes" >&2; exit 2; }

@@ -4,10 +4,10 @@
     python bench/ablations.py table                              what has been measured
     python bench/ablations.py define                             write the definitions alone
 
-Three seeds of each variant, five where their range meets the default's. `train` goes on where it was stopped, and may run
-several times at once: a run is claimed by a lock that ends with its process. It writes dcgan/assets/ablations.csv (a row for
-each run), .json (the variants' definitions) and .npz (16 samples of each variant's median seed). A row counts as long as its
-variant and the judge are what they were: after a change of the default, delete the old ones.
+Five seeds of each variant, in fp32 on any machine. `train` goes on where it was stopped, and may run several times at once: a
+run is claimed by a lock that ends with its process. It writes dcgan/assets/ablations.csv (a row for each run), .json (the
+variants' definitions) and .npz (16 samples of each run). A row counts as long as its variant and the judge are what they were:
+after a change of the default, delete the old ones.
 """
 import argparse
 import csv
@@ -42,9 +42,10 @@ from variants import Variant, digest, variants
 
 BASE = RECIPES["digits"]             # what is taken apart
 IMAGES = 120_000                     # that each run sees
-SEEDS, MORE = range(3), range(3, 5)  # of every variant, and of those whose range meets the default's
+SEEDS = range(5)                     # of every variant
+PRECISION = "fp32"                   # that every machine has
 FOLDER = ASSETS                      # where ablations.csv, .json and .npz are
-COLUMNS = "variant", "seed", "images", "digit_fid", "cpu_seconds", "precision", "definition", "date", "machine", "note"
+COLUMNS = "variant", "seed", "images", "digit_fid", "cpu_seconds", "precision", "definition", "date", "machine", "torch", "note"
 
 
 @cache
@@ -110,45 +111,27 @@ def define() -> None:
 # What has been measured, and what is missing
 
 def current(rows: list[dict]) -> dict[str, dict[int, float]]:
-    "Variant → seed → digit-FID, of the rows whose variant is still defined as it was."
+    "Variant → seed → digit-FID, of the rows in fp32 whose variant is still defined as it was."
     keys = {name: v.key(IMAGES) for name, v in all_variants().items()}
     found = {name: {} for name in keys}
     for row in rows:
-        if keys.get(row["variant"]) == row["definition"]:
+        if keys.get(row["variant"]) == row["definition"] and row["precision"] == PRECISION:
             found[row["variant"]][int(row["seed"])] = float(row["digit_fid"])
     return found
 
 
-def meet(a: Iterable[float], b: Iterable[float]) -> bool:
-    "Whether the ranges of a and b overlap; what is no number lies nowhere."
-    a, b = ([v for v in values if math.isfinite(v)] for values in (a, b))
-    return bool(a and b) and min(a) <= max(b) and min(b) <= max(a)
-
-
 def wanted(found: dict[str, dict[int, float]]) -> list[tuple[str, int]]:
-    "The runs that are missing, in order: the default's, a seed of all others, the next seed, …; then of those that meet the default."
-    default = found["default"].values()
-    close = [name for name in found if len(found[name]) >= len(SEEDS) and meet(found[name].values(), default)]
-    order = [("default", seed) for seed in (*SEEDS, *MORE)]
-    for seeds, names in (SEEDS, found), (MORE, close):
-        order += [(name, seed) for seed in seeds for name in names if name != "default"]
-    return [(name, seed) for name, seed in order if seed not in found[name]]
+    "The runs that are missing, in order: one seed of all variants, the next seed, …"
+    return [(name, seed) for seed in SEEDS for name in found if seed not in found[name]]
 
 
 def finish(row: dict, images: np.ndarray) -> None:
-    "Add a run. Samples go first, then the row that makes them count; of a complete variant those of the median seed stay."
+    "Add a run. Samples go first, then the row that makes them count."
     with lock("files"):
-        rows = [*read(), row]
-        found, samples = current(rows), read_samples() | {f"{row['variant']}, {row['seed']}": images}
-        missing = {name for name, _ in wanted(found)}
-        for name, values in found.items():
-            if name in missing:
-                continue
-            median = sorted(values, key=lambda seed: (not math.isfinite(values[seed]), values[seed]))[len(values) // 2]
-            samples = {k: x for k, x in samples.items() if k.rpartition(", ")[0] != name or k == f"{name}, {median}"}
+        samples = read_samples() | {f"{row['variant']}, {row['seed']}": images}
         with write_aside(FOLDER / "ablations.npz") as aside, open(aside, "wb") as f:
             np.savez_compressed(f, **samples)
-        write(rows)
+        write([*read(), row])
 
 
 # A run
@@ -168,7 +151,7 @@ def train(t: Trainer) -> None:
 def measure(name: str, seed: int) -> tuple[dict, np.ndarray]:
     "One run as a row, and 16 of its images. A run that fails is a row too: nan, and a note that says why."
     variant, start, value, note = all_variants()[name], time.process_time(), math.nan, ""
-    t = variant.trainer(variant.recipe.replace(seed=seed), bank().images, engine_for())
+    t = variant.trainer(variant.recipe.replace(seed=seed), bank().images, engine_for(precision=PRECISION))
     try:
         train(t)
     except FloatingPointError as e:
@@ -179,23 +162,20 @@ def measure(name: str, seed: int) -> tuple[dict, np.ndarray]:
     if not math.isfinite(value):
         note = note or "the images hold what is no number"
     where = torch.cuda.get_device_name() if t.engine.device.type == "cuda" else machine()
-    row = dict(
-        zip(
-            COLUMNS,
-            (
-                name,
-                seed,
-                t.images_seen,
-                f"{value:.3f}",
-                round(seconds),
-                t.engine.precision,
-                variant.key(IMAGES),
-                date.today(),
-                where,
-                note,
-            ),
-        )
+    values = (
+        name,
+        seed,
+        t.images_seen,
+        f"{value:.3f}",
+        round(seconds),
+        t.engine.precision,
+        variant.key(IMAGES),
+        date.today(),
+        where,
+        torch.__version__,
+        note,
     )
+    row = dict(zip(COLUMNS, values, strict=True))
     return row, ((x.nan_to_num(-1, 1, -1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
@@ -213,7 +193,7 @@ def work(names: Iterable[str] = ()) -> None:
                 print(f"{name}, seed {seed}: {row['digit_fid']} {row['note']}".strip(), flush=True)
                 break
         else:
-            time.sleep(1)  # others are at the rest; what they find may ask for more
+            time.sleep(1)  # others are at the rest; one of them may be stopped
 
 
 def in_parallel(names: list[str], workers: int) -> int:

@@ -5,27 +5,40 @@ report. The judge is the shipped one, trained on the 4,000. Rows: dcgan/assets/r
 
     python bench/report_set.py                 digits, mnist28, mnist28-trainer, mnist64; downloads MNIST where it is missing
     python bench/report_set.py --npz FILE      the same digits from a file: images uint8 (5000, 28, 28), labels
+    python bench/report_set.py --drawn         faces and house_numbers, against 5,000 drawn images of the test split instead;
+                                               trains their judges where there are none: minutes
+
+A row replaces the one of the same generator; the others stay.
 """
 import argparse
 import csv
 import sys
 from datetime import date
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from dcgan.datasets.files import Bank
 from dcgan.datasets.sources import load
-from dcgan.evaluation.reports import evaluate, reference_for
-from dcgan.networks import ASSETS, Generator, shipped
+from dcgan.evaluation.reports import Reference, evaluate, reference_for, trained
+from dcgan.networks import ASSETS, shipped
 from dcgan.plots import write_aside
 from dcgan.values import machine
 
 ROWS = ASSETS / "report-set.csv"
 GENERATORS = "digits", "mnist28", "mnist28-trainer", "mnist64"
-KEPT = "fid", "fid_seeds_std", "fid_floor", "fid_bootstrap_std", "kernel", "kernel_floor", "precision", "recall", "classes", "judge_accuracy"
-N, SEEDS, REPORT = 4000, 5, 5000  # images for each seed, seeds of z, digits of the report set
+DRAWN = "faces", "house_numbers"
+KEPT = (
+    "fid", "fid_seeds_std", "fid_floor", "processing", "fid_floor_processed", "fid_bootstrap_std",
+    "kernel", "kernel_error", "kernel_floor", "kernel_floor_error",
+    "precision", "recall", "density", "coverage", "modes", "confident", "held_out_confident", "diversity", "coverage_by_class",
+    "copies_features", "copies_features_found", "copies_pixels", "copies_pixels_found", "copies_relative", "copies_relative_found",
+    "judge_accuracy",
+)
+OF_REAL = "precision", "recall", "density", "coverage", "modes", "confident"  # of real training images in place of generated ones
+N, SEEDS, REPORT = 4000, 5, 5000  # images for each seed, seeds of z, images of the report set
 
 
 def report_digits(npz: Path | None) -> Bank:
@@ -33,36 +46,73 @@ def report_digits(npz: Path | None) -> Bank:
     if npz is None:
         bank = load("mnist", split="test")
         return bank._replace(images=bank.images[:REPORT], labels=bank.labels[:REPORT])
-    with np.load(npz) as file:
-        if not {"images", "labels"} <= set(file.files):
-            raise ValueError(f"{npz} holds {', '.join(file.files)}; expected images and labels.")
-        images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
-    if images.dtype != torch.uint8 or images.shape != (REPORT, 28, 28) or len(labels) != REPORT:
-        raise ValueError(f"{npz} holds images {images.dtype} {tuple(images.shape)}; expected uint8 ({REPORT}, 28, 28).")
+    try:
+        with np.load(npz) as file:
+            held = {name: file[name] for name in file.files}
+    except (ValueError, AttributeError, EOFError, BadZipFile):
+        raise ValueError(f"{npz} is no npz file; expected images uint8 ({REPORT}, 28, 28) and labels.") from None
+    if not {"images", "labels"} <= set(held):
+        raise ValueError(f"{npz} holds {', '.join(held)}; expected images and labels.")
+    images, labels = torch.from_numpy(held["images"]), torch.from_numpy(held["labels"]).long()
+    if images.dtype != torch.uint8 or images.shape != (REPORT, 28, 28) or labels.shape != (REPORT,):
+        raise ValueError(f"{npz} holds images {images.dtype} {tuple(images.shape)} and {len(labels)} labels; "
+                         f"expected uint8 ({REPORT}, 28, 28) and {REPORT}.")
+    if not 0 <= labels.min() <= labels.max() <= 9:
+        raise ValueError(f"{npz} has labels from {labels.min()} to {labels.max()}; expected digits, from 0 to 9.")
     return Bank(images[:, None], labels, "mnist, the first 5,000 of the test set")
+
+
+def drawn_reference(name: str) -> Reference:
+    "The judge of a drawn data set, its training images, and REPORT others."
+    reference = reference_for(name)
+    test = load(name, split="test", images=REPORT)
+    if len(test.images) != REPORT:
+        raise ValueError(f"{name} has {len(test.images)} images in its test split; expected {REPORT}.")
+    return reference._replace(held_out=test)
 
 
 def measured(name: str, npz: Path | None) -> dict:
     "A generator's row."
-    reference = reference_for("digits")._replace(held_out=report_digits(npz))
-    found = evaluate(Generator.from_pretrained(name), reference, N, SEEDS).numbers
-    said = {"generator": name, "reference": f"MNIST test, first {REPORT}", "samples": N, "seeds": SEEDS}
-    return said | {key: found[key] for key in KEPT} | {
+    G, recipe = trained(name)
+    if name in DRAWN:
+        reference, what = drawn_reference(name), f"drawn {name}, {REPORT} of the test split"
+        own = load(name, images=recipe.images).images
+    else:
+        reference, what, own = reference_for("digits"), f"MNIST test, first {REPORT}", None
+        reference = reference._replace(held_out=report_digits(npz))
+    found = evaluate(G, reference, N, SEEDS, own).numbers
+    said = {"generator": name, "metric": found["metric"], "reference": what, "samples": N, "seeds": SEEDS}
+    row = said | {key: found.get(key, "") for key in KEPT} | {f"real_{key}": found["real"][key] for key in OF_REAL} | {
         "machine": machine(), "torch": torch.__version__, "date": str(date.today()), "command": "python bench/report_set.py"}
+    return {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
+
+
+def earlier_rows() -> dict[str, dict]:
+    "The rows there are, by generator."
+    if not ROWS.is_file():
+        return {}
+    with open(ROWS, newline="", encoding="utf-8") as file:
+        return {row["generator"]: row for row in csv.DictReader(file)}
+
+
+def keep(row: dict) -> None:
+    "Adds a row, or replaces the one of the same generator."
+    rows = earlier_rows() | {row["generator"]: row}
+    with write_aside(ROWS) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        out = csv.DictWriter(file, row, restval="", extrasaction="ignore")
+        out.writeheader()
+        out.writerows(rows.values())
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--npz", type=Path, help="the digits from a file")
-    npz = parser.parse_args(argv).npz
-    rows = []
-    for name in (name for name in GENERATORS if name in shipped()):
-        rows.append(measured(name, npz))
-        print(f"{name}: {rows[-1]['fid']:.2f} ± {rows[-1]['fid_seeds_std']:.2f}, floor {rows[-1]['fid_floor']:.2f}", flush=True)
-    with write_aside(ROWS) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, rows[0])
-        out.writeheader()
-        out.writerows(rows)
+    parser.add_argument("--drawn", action="store_true", help="faces and house_numbers instead")
+    flags = parser.parse_args(argv)
+    for name in (name for name in (DRAWN if flags.drawn else GENERATORS) if name in shipped()):
+        row = measured(name, flags.npz)
+        keep(row)
+        print(f"{name}: {row['fid']:.2f} ± {row['fid_seeds_std']:.2f}, floor {row['fid_floor']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

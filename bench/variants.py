@@ -7,6 +7,8 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from dcgan.losses import d_loss, g_loss_saturating
 from dcgan.networks import ASSETS
@@ -61,6 +63,41 @@ def linear_in_g(rows: Rows, in_shape: tuple) -> Rows:
     return first._replace(out=rows[0].out), first, *rows[1:]
 
 
+def resized(rows: Rows, in_shape: tuple) -> Rows:
+    "Each transposed convolution with a stride replaced: nearest neighbours, then a convolution to the same size (Odena et al. 2016)."
+    out, maps = [], shapes(rows, in_shape)
+    for row, before, after in zip(rows, maps, maps[1:]):
+        if row.kind != "conv_t" or row.stride == 1:
+            out.append(row)
+            continue
+        side = before[-1] if len(before) == 3 else 1  # z is one pixel
+        grown = after[-1] - side * row.stride  # what the convolution has to add
+        kernel = 3 if grown % 2 == 0 else 4
+        conv = row._replace(kind="conv", kernel=kernel, stride=1, padding=(grown + kernel - 1) // 2, extra=0)
+        out += [Row("upsample", 0, stride=row.stride), conv]
+    return tuple(out)
+
+
+def authors_g(rows: Rows, in_shape: tuple) -> Rows:
+    "The authors' layers, as wide as the default: fully connected to 7×7 or less, then kernels of 5 that double each side."
+    side, wide = shapes(rows, in_shape)[-1][-1], rows[0].out
+    doublings = 0
+    while side > 7:
+        side, doublings = side // 2, doublings + 1
+    five = {"kernel": 5, "stride": 2, "padding": 2, "extra": 1}
+    return (
+        rows[0]._replace(kind="linear", out=(wide, side, side), kernel=0, stride=1, padding=0),
+        *(rows[0]._replace(out=wide >> i, **five) for i in range(1, doublings)),
+        rows[-1]._replace(**five),
+    )
+
+
+def authors_d(rows: Rows, in_shape: tuple) -> Rows:
+    "The authors' layers, as wide as the default: kernels of 5 with stride 2 and padding 2, then fully connected."
+    convs = tuple(row._replace(kernel=5, stride=2, padding=2) for row in rows[:-1])
+    return (*convs, rows[-1]._replace(kind="linear", kernel=0, stride=1, padding=0))
+
+
 def acts(old: str, new: str) -> Callable[[Rows, tuple], Rows]:
     "One activation for another."
     return lambda rows, in_shape: tuple(row._replace(act=new) if row.act == old else row for row in rows)
@@ -93,6 +130,16 @@ class Saturating(Trainer):
         D = self.engine.bare(self.D)
         self.g_stats = g_step(D, self.G, self.opt_g, self.noise(1), self.engine, self.augment, g_loss_saturating)
         self.follow()
+
+
+class Spectral(Trainer):
+    "Every layer of D that has a kernel is divided by its largest singular value (Miyato et al. 2018, section 2.1)."
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        for layer in self.engine.bare(self.D).modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                spectral_norm(layer)
+        self.opt_d = self.adam(self.D, self.recipe.lr_d)
 
 
 # The variants
@@ -168,6 +215,15 @@ def undone(base: Recipe) -> dict[str, Undone]:
         "uniform z": Undone("z from U(-1, 1), as in the paper, not N(0, 1)", fields={"z_law": "uniform"}),
         "saturating loss": Undone("G's loss is log(1 - D(G(z))), the minimax one", trainer=Saturating),
         "mixed batches": Undone("D sees real images and fakes in one batch", trainer=Mixed),
+        "resize-convolution": Undone(
+            "G enlarges by nearest neighbours and a convolution, not by transposed convolutions with a stride",
+            resized,
+            breaks=("G: strides not pooling",),
+        ),
+        "authors' 5×5": Undone(
+            "the paper's own kind of network: kernels of 5, fully connected at z and at the logit", authors_g, authors_d
+        ),
+        "spectral norm in D": Undone("each layer of D also divided by its spectral norm", trainer=Spectral),
         "no average": Undone("the last weights of G, not their moving average", fields={"ema": None}),
     }
 

@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'KEEPS', 'ACTS', 'EXPECTED', 'conv_out', 'draw_walk', 'conv_transpose_out', 'explore', 'Row', 'rows_from',
-           'Shape', 'ShapeTable', 'shape_table']
+           'Shape', 'Table', 'ShapeTable', 'shape_table']
 
 # %% ../nbs/03_shapes.ipynb #03-03
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from math import prod
 from typing import NamedTuple
@@ -247,10 +248,39 @@ def _plain(value, least) -> bool:
     "Whether it is a whole number that JSON can hold."
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
+# %% ../nbs/03_shapes.ipynb #03-51b
+class Table:
+    "Words and numbers in columns: an HTML table in a notebook, aligned text when printed."
+    def __init__(self,
+                 head: Sequence[str],         # a word over each column
+                 rows: Iterable[Sequence],    # a cell for each column; numbers are written with commas
+                 words: Sequence[str] = ()):  # the columns whose cells begin on the left; other cells end on the right
+        self.head, self.left = [*head], [name in words for name in head]
+        self.rows = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
+        for i, row in enumerate(self.rows, 1):
+            if len(row) != len(self.head):
+                raise ValueError(f"Row {i} of the table has {len(row)} cells; its head has {len(self.head)}.")
+
+    def __str__(self) -> str:
+        lines = [self.head, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        pads = [str.ljust if left else str.rjust for left in self.left]
+        padded = ([pad(cell, width) for pad, cell, width in zip(pads, line, widths)] for line in lines)
+        return "\n".join("  ".join(line).rstrip() for line in padded)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        sides = [f' style="text-align: {"left" if left else "right"}"' for left in self.left]
+        def line(cells, tag):
+            return "".join(f"<{tag}{side}>{escape(cell)}</{tag}>" for cell, side in zip(cells, sides))
+        body = "\n".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
+        return f"<table>\n<thead><tr>{line(self.head, 'th')}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
 # %% ../nbs/03_shapes.ipynb #03-52
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShapeTable:
-    "A network's output shapes, parameters and multiply-adds: a sequence of `Shape` that prints as text."
+    "A network's output shapes, parameters and multiply-adds: a sequence of `Shape`, shown as a `Table`."
     in_shape: tuple[int, ...]  # (c, h, w) or (f,)
     rows: tuple[Shape, ...]    # one for each layer
 
@@ -263,27 +293,26 @@ class ShapeTable:
     def __iter__(self) -> Iterator[Shape]: return iter(self.rows)
     def __len__(self) -> int: return len(self.rows)
     def __getitem__(self, i): return self.rows[i]
-    def __str__(self) -> str: return _text(self)
+    def __str__(self) -> str: return str(_table(self))
+    __repr__ = __str__
+    def _repr_html_(self) -> str: return _table(self)._repr_html_()
 
 # %% ../nbs/03_shapes.ipynb #03-53
-def _text(table) -> str:
-    "The table as aligned text: a head, the input, one line for each layer, totals."
+def _table(shapes: ShapeTable) -> Table:
+    "A head, the input, one line for each layer, totals."
     def by(shape):
         return " × ".join(map(str, shape))
 
-    lines = [("layer", "kind", "k", "s", "p", "norm", "act", "output", "parameters", "multiply-adds"),
-             ("0", "input", *[""]*5, by(table.in_shape), "", "")]
-    for i, r in enumerate(table, 1):
+    head = "layer", "kind", "k", "s", "p", "norm", "act", "output", "parameters", "multiply-adds"
+    rows = [("0", "input", *[""]*5, by(shapes.in_shape), "", "")]
+    for i, r in enumerate(shapes, 1):
         walk = [str(r.kernel), str(r.stride), str(r.padding) + f" +{r.extra}" * bool(r.extra)] if r.kernel else [""] * 3
         if r.kind == "upsample":
             walk[1] = str(r.stride)
-        lines.append((str(i), r.kind, *walk, "batch" if r.norm else "", "" if r.act == "none" else r.act,
-                      by(r.out_shape), f"{r.params:,}", f"{r.macs:,}"))
-    lines.append(("", "total", *[""]*6, f"{table.params:,}", f"{table.macs:,}"))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    pads = [str.ljust if head in ("kind", "norm", "act") else str.rjust for head in lines[0]]
-    padded = ([pad(cell, w) for pad, cell, w in zip(pads, line, widths)] for line in lines)
-    return "\n".join("  ".join(line).rstrip() for line in padded)
+        act = "" if r.act == "none" else r.act
+        rows.append((str(i), r.kind, *walk, "batch" if r.norm else "", act, by(r.out_shape), r.params, r.macs))
+    rows.append(("", "total", *[""]*6, shapes.params, shapes.macs))
+    return Table(head, rows, words=("kind", "norm", "act"))
 
 # %% ../nbs/03_shapes.ipynb #03-55
 def shape_table(layers: Iterable[Row],              # the network, row by row

@@ -22,6 +22,7 @@ HOOD = "Under the hood"
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+PLAYGROUND = '<a href="playground/index.html">**Open the playground**</a>'  # `make playground` writes it beside the pages
 ABOUT = ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
 
 
@@ -134,8 +135,18 @@ def with_site_links(text, path):
     return "".join(piece if i % 2 else LINK.sub(kept, piece) for i, piece in enumerate(code))
 
 
+def minutes(cells):
+    "To read them, roughly: 200 words or 20 lines of code a minute, rounded to 5, what prepares left out."
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    shown = [cell for cell in cells if cell.cell_type == "code" and not is_setup(cell)]
+    lines = sum(bool(line.strip()) for cell in shown for line in cell.source.splitlines())
+    return max(5, 5 * round((words / 200 + lines / 20) / 5))
+
+
 def prepared(notebook, path):
     "The notebook as the site shows it: set-up folded, alternative texts, links; outputs as they are stored."
+    if re.match(r"\d\d_", path.name):
+        notebook.cells[0].source += f"\n\nAbout {minutes(notebook.cells)} minutes to read."
     notebook.cells = [with_alt(c) if c.cell_type == "code" else c for c in folded(notebook.cells)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -156,7 +167,7 @@ def contents():
         rows = [(f"[{title(ROOT / f'{p}.ipynb')[0]}]({p}.ipynb)", title(ROOT / f"{p}.ipynb")[1]) for p in pages]
         text += [f"### {caption}\n", "| lesson | what it is about |", "|---|---|", *[f"| {a} | {b} |" for a, b in rows], ""]
     trees = [toctree(caption, pages) for caption, pages in parts()]
-    trees += [toctree("Looking up", ["map", "glossary"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
+    trees += [toctree("Looking up", ["map", "glossary", "playground"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
     trees += [toctree("The project", ["About <nbs/index>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"])]
     return "\n".join(text), "\n".join(trees)
 
@@ -176,7 +187,8 @@ def own(name):
 def pages():
     "Every page by its place in the folder."
     lists, trees = contents()
-    made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md")}
+    made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md"),
+            "playground.md": own("playground.md").replace("<!-- open -->", PLAYGROUND)}
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)

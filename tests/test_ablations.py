@@ -21,7 +21,7 @@ from notebooks import ROOT
 sys.path.insert(0, str(ROOT / "bench"))
 import ablations  # noqa: E402
 
-from variants import Mixed, Saturating, Variant, listed, undone, variants  # noqa: E402
+from variants import Mixed, Saturating, Spectral, Variant, listed, undone, variants  # noqa: E402
 
 DEFAULT = RECIPES["digits"]
 NETS_BEFORE = dict(NETS)
@@ -78,7 +78,17 @@ FIELDS = {
     "uniform z": "z_law",
     "no average": "ema",
 }
-OTHERS = {"default", "pooling in D", "hidden linear in G", "hidden linear in D", "saturating loss", "mixed batches"}
+OTHERS = {
+    "default",
+    "pooling in D",
+    "hidden linear in G",
+    "hidden linear in D",
+    "saturating loss",
+    "mixed batches",
+    "resize-convolution",
+    "authors' 5×5",
+    "spectral norm in D",
+}
 
 
 def test_every_variant_is_examined_here():
@@ -177,7 +187,7 @@ def test_rows_without_output_padding_are_listed_as_before_there_was_any():
     "So that runs measured before keep their definition."
     old = ("conv_t", 8, 4, 2, 1, True, "relu", False)
     assert listed([Row(*old)]) == [old] and listed([Row(*old, 1)]) == [(*old, 1)]
-    assert all(len(row) == 8 for v in VARIANTS.values() for net in "gd" for row in v.definition(9)[f"{net}_layers"])
+    assert all(len(row) == 8 for net in "gd" for row in VARIANTS["default"].definition(9)[f"{net}_layers"])
 
 
 # Changed steps
@@ -201,6 +211,34 @@ def test_mixed_batches_go_through_d_as_one():
     assert counted(usual) == {3} and counted(mixed) == {2}, "two batches and G's, or one and G's"
     assert mixed.d_stats[0] != usual.d_stats[0] and abs(mixed.d_stats[0] - usual.d_stats[0]) < .2
     assert all(0 < p < 1 for p in mixed.d_stats[1:])
+
+
+def test_spectral_norm_bounds_each_layer_of_d():
+    t = steps_of(Spectral, 4)
+    t.D.train()
+    for _ in range(20):  # power iterations
+        t.D(images()[:8] / 127.5 - 1)
+    layers = [m for m in t.D.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+    norms = [torch.linalg.matrix_norm(m.weight.detach().flatten(1), 2).item() for m in layers]
+    assert len(layers) == 4 and norms == pytest.approx([1.] * 4, abs=.02)
+    learning = {id(p) for group in t.opt_d.param_groups for p in group["params"]}
+    assert learning == {id(p) for p in t.D.parameters()}, "its optimiser has the weights that are divided"
+
+
+def test_resized_maps_keep_their_sizes_and_widths():
+    r = VARIANTS["resize-convolution"].recipe
+    assert r.d_layers == DEFAULT.d_layers
+    assert not any(row.kind == "conv_t" and row.stride > 1 for row in r.g_layers)
+    maps = [s.out_shape for row, s in zip(r.g_layers, r.g_table) if row.kind != "upsample"]
+    assert maps == [s.out_shape for s in DEFAULT.g_table]
+
+
+def test_the_authors_network_has_their_layers():
+    g, d = VARIANTS["authors' 5×5"].recipe.g_layers, VARIANTS["authors' 5×5"].recipe.d_layers
+    theirs = RECIPES["dcgan-2015"]
+    for ours, rows in (g, theirs.g_layers), (d, theirs.d_layers):
+        kinds = {(row.kind, row.kernel, row.stride, row.padding, row.extra, row.act) for row in rows}
+        assert {(row.kind, row.kernel, row.stride, row.padding, row.extra, row.act) for row in ours} == kinds
 
 
 def test_the_saturating_loss_is_minus_softplus():
@@ -251,30 +289,31 @@ def test_runs_go_on_where_they_stopped(bench, monkeypatch, tmp_path):
     )
 
 
-def test_samples_of_the_median_seed_stay(bench):
+def test_samples_of_every_seed_stay(bench):
     bench.work(["default"])
-    values = bench.current(bench.read())["default"]
-    assert sorted(values) == [0, 1, 2, 3, 4]
-    (name, images), = bench.read_samples().items()
-    assert (
-        name == f"default, {sorted(values, key=values.get)[2]}"
-        and images.shape == (16, 28, 28)
-        and images.dtype == np.uint8
-    )
+    samples = bench.read_samples()
+    assert sorted(samples) == [f"default, {seed}" for seed in range(5)]
+    assert {(x.shape, x.dtype) for x in samples.values()} == {((16, 28, 28), np.dtype(np.uint8))}
 
 
-def test_five_seeds_where_ranges_meet(bench):
-    def found(**more): return {"default": {s: 5. + s / 10 for s in range(5)}, "far": {s: 9. for s in range(3)}} | more
-    assert not bench.wanted(found())
-    assert bench.wanted(found(near={0: 4.9, 1: 5.05, 2: 8.})) == [("near", 3), ("near", 4)]
-    assert bench.wanted(found(near={0: 4.9, 1: 5.05, 2: math.nan, 3: 1.})) == [("near", 4)]
-    assert not bench.wanted(found(broken=dict.fromkeys(range(3), math.nan)))
-    assert bench.wanted(found(new={1: 5.})) == [("new", 0), ("new", 2)]
-    assert bench.wanted({"default": {}, "x": {}})[:6] == [("default", s) for s in range(5)] + [("x", 0)]
+def test_one_seed_of_all_variants_comes_before_the_next(bench):
+    assert bench.wanted({"default": {}, "x": {0: 9.}}) == [
+        ("default", 0),
+        *((name, seed) for seed in range(1, 5) for name in ("default", "x")),
+    ]
+    assert not bench.wanted({"default": dict.fromkeys(range(5), math.nan)}), "a run that failed is not run again"
+
+
+def test_only_runs_in_fp32_count(bench):
+    bench.work(["default"])
+    rows = bench.read()
+    assert {row["precision"] for row in rows} == {"fp32"} and {row["torch"] for row in rows} == {torch.__version__}
+    rows[2]["precision"] = "bf16"
+    assert sorted(bench.current(rows)["default"]) == [0, 1, 3, 4]
 
 
 def test_rows_of_another_default_count_for_nothing(bench, capsys, tmp_path):
-    row = dict(zip(bench.COLUMNS, ("default", 0, 128, "1.0", 1, "fp32", "00000000", "2026-01-01", "some", "")))
+    row = dict(zip(bench.COLUMNS, ("default", 0, 128, "1.0", 1, "fp32", "00000000", "2026-01-01", "some", "2", "")))
     bench.write([row])
     assert bench.current(bench.read())["default"] == {} and ("default", 0) in bench.wanted(bench.current(bench.read()))
     bench.work(["default"])
@@ -313,11 +352,11 @@ def test_a_run_that_diverges_is_a_row(bench, monkeypatch, capsys, trainer, says,
     bench.work()
     rows = [row for row in bench.read() if row["variant"] == "bad"]
     assert [(row["seed"], row["digit_fid"], row["note"], row["images"]) for row in rows] == [
-        (str(s), "nan", says, str(images)) for s in range(3)
+        (str(s), "nan", says, str(images)) for s in range(5)
     ]
     assert "bad, 1" in bench.read_samples(), "and its samples show what there was"
     bench.table()
-    assert "| bad | 3 | – | – | – | – | 3 |" in capsys.readouterr().out
+    assert "| bad | 5 | – | – | – | – | 5 |" in capsys.readouterr().out
 
 
 def test_two_processes_share_the_work(tmp_path):
@@ -345,14 +384,14 @@ def test_two_processes_share_the_work(tmp_path):
     said = [p.stdout.read().splitlines() for p in both]
     assert [p.wait() for p in both] == [0, 0]
     rows = (tmp_path / "ablations.csv").read_text().splitlines()[1:]
-    expected = {f"{name},{seed}" for name, seed in product(("default", "no average"), range(5))}  # they meet
+    expected = {f"{name},{seed}" for name, seed in product(("default", "no average"), range(5))}
     assert (
         len(rows) == len(expected) == len(said[0]) + len(said[1])
         and {",".join(row.split(",")[:2]) for row in rows} == expected
     )
     assert said[0] and said[1], "both had their share"
     with np.load(tmp_path / "ablations.npz") as samples:
-        assert sorted(key.split(",")[0] for key in samples) == ["default", "no average"]
+        assert {f"{key.replace(', ', ',')}" for key in samples} == expected
 
 
 def test_the_file_of_definitions_gives_the_networks(bench, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dcgan.audit import audit
-from dcgan.cli import TrainFlags, as_flags, as_recipe, parse
+from dcgan.cli import as_recipe, parse
 from dcgan.datasets.sources import load
 from dcgan.networks import Generator, latent
 from dcgan.recipes import ABOUT, CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
@@ -171,7 +171,7 @@ def test_the_command_gives_the_recipe_again(name, changes):
     recipe = RECIPES[name].replace(**changes)
     dcgan, train, word, *flags = shlex.split(command(recipe))
     assert (dcgan, train, word) == ("dcgan", "train", name)
-    assert as_recipe(parse(flags, TrainFlags(as_flags(RECIPES[name])), "train").recipe) == recipe
+    assert as_recipe(parse(["train", name, *flags]).recipe) == recipe
     assert changes or not flags
 
 

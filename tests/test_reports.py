@@ -1,4 +1,5 @@
 "Reports: what a generator is measured against, the same numbers twice, and a callback that leaves a run as it is."
+import json
 import os
 import signal
 
@@ -13,13 +14,16 @@ from dcgan.evaluation.reports import (
     Evaluation,
     FidCallback,
     Reference,
-    _pixels,
     _rounded,
+    _small,
+    earlier,
     evaluate,
     in_words,
     page,
     reference_for,
+    there_and_back,
 )
+from dcgan.networks import ASSETS, shipped
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
@@ -57,9 +61,16 @@ def test_real_digits_look_real(fresh):
     assert v["metric"] == "digit-FID, not Inception FID" and v["samples"] == 300 and v["held_out"] == 200
     assert len(v["fid_seeds"]) == 3 and abs(v["fid"] - sum(v["fid_seeds"]) / 3) < 1e-3 and v["fid_seeds_std"] > 0
     assert .6 < v["fid"] / v["fid_floor"] < 1.6 and abs(v["kernel"]) < .05 and abs(v["kernel_floor"]) < .05
-    assert v["precision"] > .6 and v["recall"] > .6 and v["classes"] > 9.5 and v["copies_features"] < .06
+    assert v["precision"] > .6 and v["recall"] > .6 and v["modes"] > 9.5 and v["copies_features"] < .06
     assert abs(sum(v["shares"]) - 1) < 1e-3 and v["judge_accuracy"] > .98
-    assert set(v["real"]) == {"precision", "recall", "classes", "sure", "diversity", "shares", "diversity_by_class"}
+    assert .7 < v["density"] < 1.3 and v["coverage"] > .7 and min(v["coverage_by_class"]) > .5
+    assert v["kernel_error"] > 0 and abs(v["kernel"]) < 3 * v["kernel_error"] and .7 < v["held_out_confident"] < 1
+    assert set(v["real"]) == {
+        "precision", "recall", "density", "coverage", "modes", "confident", "diversity", "shares", "diversity_by_class",
+        "coverage_by_class",
+    }
+    assert not any(v[f"copies_{way}_found"] for way in ("features", "pixels", "relative"))
+    assert "fid_floor_processed" not in v, "these images need no resizing"
     assert fresh.x.shape == (64, 1, 28, 28) and fresh.pairs[0].shape == fresh.pairs[1].shape == (20, 1, 28, 28)
 
 
@@ -74,8 +85,22 @@ def test_evaluated_twice_the_same_numbers(few):
 def test_a_memoriser_is_caught(few, fresh):
     stolen = evaluate(Chooser(few.train.images), few, n=300, seeds=1)
     v = stolen.numbers
-    assert v["copies_features"] == v["copies_pixels"] == 1 and torch.equal(*stolen.pairs)
+    assert v["copies_features"] == v["copies_pixels"] == v["copies_relative"] == 1 and torch.equal(*stolen.pairs)
+    assert v["copies_features_found"] and v["copies_pixels_interval"][0] > .98
+    assert "more than chance explains, so look for copies: by features, pixels, relative distance with moves" in in_words(stolen)
     assert v["fid"] < 1.3 * fresh.numbers["fid"], "which no other number shows"
+
+
+class Hider(Chooser):
+    "One that moves each image by two pixels."
+    def sample(self, n, seed=0):
+        x = super().sample(n, seed)
+        return torch.nn.functional.pad(x, (2, 0, 0, 2), value=-1)[:, :, 2:, :28]
+
+
+def test_a_memoriser_that_moves_its_images_is_caught_by_moving_them(few):
+    v = evaluate(Hider(few.train.images), few, n=300, seeds=1).numbers
+    assert v["copies_relative"] > .9 and v["copies_relative_found"] and not v["copies_pixels_found"]
 
 
 def test_copies_of_images_outside_the_reference_are_found_among_its_own(few):
@@ -88,7 +113,8 @@ def test_a_class_left_out_is_seen(few, fresh):
     v = evaluate(Chooser(bank.images[bank.labels != 7][5::10]), few, n=300, seeds=1).numbers
     assert (
         v["shares"][7] < 0.01
-        and v["classes"] < 9.2 < fresh.numbers["classes"]
+        and v["modes"] < 9.2 < fresh.numbers["modes"]
+        and v["coverage_by_class"][7] < .4 < fresh.numbers["coverage_by_class"][7]
         and v["fid"] > 1.3 * fresh.numbers["fid"]
     )
 
@@ -96,6 +122,50 @@ def test_a_class_left_out_is_seen(few, fresh):
 def test_too_few_samples_are_refused(few):
     with pytest.raises(ValueError, match="64 samples are too few for the covariance of 64 features; at least 65"):
         evaluate(Chooser(few.train.images), few, n=64)
+
+
+@pytest.mark.parametrize("broken, words", [
+    (lambda bank: bank.images.float() / 255, "torch.float32 (200, 1, 28, 28)"),
+    (lambda bank: bank.images[:, :, 2:26, 2:26], "torch.uint8 (200, 1, 24, 24)"),
+    (lambda bank: bank.images.repeat(1, 3, 1, 1), "torch.uint8 (200, 3, 28, 28)"),
+    (lambda bank: None, "are None"),
+])
+def test_a_reference_of_other_size_or_range_is_refused(few, broken, words):
+    other = few._replace(held_out=few.held_out._replace(images=broken(few.held_out)))
+    with pytest.raises(ValueError) as e:
+        evaluate(Chooser(few.train.images), other, n=100, seeds=1)
+    said = str(e.value)
+    assert said.startswith("The held-out images of the reference are ") and words in said
+    assert "bytes from 0 to 255, torch.uint8 (n, 1, 28, 28)" in said and "\n" not in said
+
+
+def test_too_few_held_out_images_are_refused(few):
+    with pytest.raises(ValueError, match="5 samples are too few for the covariance"):
+        held_out = Bank(few.held_out.images[:5], few.held_out.labels[:5], "digits")
+        evaluate(Chooser(few.train.images), few._replace(held_out=held_out), n=100, seeds=1)
+
+
+def test_the_floor_of_the_same_processing(few):
+    "Images of 64 pixels are resized for the judge, so real ones take the same way; it costs a little."
+    images = torch.nn.functional.interpolate(few.train.images.float(), size=64, mode="bilinear").byte()
+    e = evaluate(Chooser(images), few, n=300, seeds=1)
+    assert e.numbers["processing"] == "28→64→28" and "resized 28→64→28" in in_words(e)
+    assert e.numbers["fid_floor_processed"] == pytest.approx(e.numbers["fid_floor"], rel=.5)
+    assert e.numbers["fid_floor_processed"] != e.numbers["fid_floor"]
+    x = to_x(few.train.images)
+    assert torch.equal(there_and_back(x, 28), x) and (there_and_back(x, 14) - x).abs().mean() > .02
+
+
+def test_older_reports_are_read_under_the_names_of_today(tmp_path):
+    old = {"note": "mine", "sure": 3, "evaluation": {"classes": 9.9, "sure": .8, "fid": 1, "real": {"classes": 10., "sure": .9}}}
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    assert earlier(tmp_path / "report.json") == {
+        "note": "mine", "sure": 3,
+        "evaluation": {"modes": 9.9, "confident": .8, "fid": 1, "real": {"modes": 10., "confident": .9}},
+    }
+    assert earlier(tmp_path / "none.json") == {}
+    for name in shipped():
+        assert earlier(ASSETS / name / "report.json")["machine"]
 
 
 def test_words_and_page_hold_what_matters(fresh, tmp_path):
@@ -106,7 +176,8 @@ def test_words_and_page_hold_what_matters(fresh, tmp_path):
         and "bootstrap" in words
         and "cross-fitted" in words
     )
-    assert len(words.splitlines()) == 5
+    assert len(words.splitlines()) == 9
+    assert all(name in words for name in ("density", "coverage", "modes", "confident", "coverage by class", "no more than chance"))
     figure = page(fresh, "mine")
     figure.savefig(tmp_path / "report.png")
     samples, shares, pairs, near = figure.axes
@@ -129,10 +200,9 @@ def test_rounded_is_plain():
     }
 
 
-def test_pixels_of_large_images_are_fewer():
-    assert _pixels(torch.zeros(2, 3, 64, 64)).shape == (2, 3 * 32 * 32) and _pixels(
-        torch.zeros(2, 1, 28, 28)
-    ).shape == (2, 784)
+def test_large_images_are_made_smaller():
+    for side, small in (64, 32), (28, 28):
+        assert _small(torch.zeros(2, 3, side, side)).shape == (2, 3, small, small)
 
 
 def test_references_of_digits():

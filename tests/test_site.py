@@ -14,6 +14,8 @@ import lessonmap  # noqa: E402
 import pages  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
+from dcgan.networks import shipped  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def made():
@@ -81,6 +83,14 @@ def test_a_lesson_keeps_all_but_its_set_up(path, made):
     assert sum(len(c.get("outputs", [])) for c in shown) == len(before)
 
 
+def test_minutes_to_read():
+    words, code = new_markdown_cell("# 07 · Steps\n" + "word " * 1000), new_code_cell("x = 1\n\n" * 100)
+    assert pages.minutes([words]) == 5 and pages.minutes([code]) == 5 and pages.minutes([words, code, code]) == 15
+    assert pages.minutes([new_markdown_cell("short")]) == 5, "no lesson takes no time"
+    shown = pages.prepared(new_notebook(cells=[words, code]), ROOT / "nbs/07_steps.ipynb").cells[0].source
+    assert shown.endswith("\n\nAbout 10 minutes to read.")
+
+
 def test_alternative_text():
     html = new_output("display_data", data={"text/html": '<img src="data:x"><img alt="mine" src="data:y">'})
     cell = pages.with_alt(new_code_cell("#| fig-alt: A blue line.\nplot()", outputs=[html]))
@@ -140,6 +150,34 @@ def test_the_glossary_is_in_order():
     assert len(terms) > 20 and [t.lower() for t in terms] == sorted(t.lower() for t in terms)
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (ROOT / "site" / target).exists()
+
+
+@pytest.mark.parametrize("room", [[p for p in LESSONS if (HOOD in p.parts) is hood] for hood in (False, True)], ids=["main", HOOD])
+def test_next_leads_to_the_next_lesson(room):
+    for path, after in zip(room, room[1:]):
+        last = "\n".join(c["source"] for c in cells(path)[-3:] if c["cell_type"] == "markdown")
+        found = re.findall(r"^Next: \[(.+?)\]\((.+?)\)", last, re.M)
+        assert found == [(pages.title(after)[0], after.name)], f"{path.name} ends in a link to {after.name}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_equations_are_set_on_github_too(path):
+    assert not [c["source"] for c in cells(path) if r"\operatorname" in c["source"]], r"GitHub refuses it: write \mathrm"
+
+
+def test_the_playground_is_whole():
+    folder = ROOT / "playground"
+    page, script = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "main.js"))
+    ids = re.findall(r'\bid="([\w-]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'\bat\("([\w-]+)"\)', script)) <= set(ids), "what the script looks for is in the page"
+    build = (folder / "build.py").read_text(encoding="utf-8")
+    names = re.findall(r'^    Shown\("([\w-]+)"', build, re.M)
+    assert len(set(names) & set(shipped())) >= 3 and len(names) == len(set(names))
+    for file in folder.glob("*.*"):
+        for name in re.findall(r'(?:from|src=|href=)\s*"(?:\./)?([\w-]+\.(?:js|css))"', file.read_text(encoding="utf-8")):
+            assert (folder / name).exists() and f'"{name}"' in build, f"{name} is copied"
+        assert "://" not in file.read_text(encoding="utf-8"), f"{file.name} needs no other host"
 
 
 def test_citation_and_classifiers_agree_with_the_settings():

@@ -2,8 +2,10 @@
 
 # %% auto #0
 __all__ = ['GREY', 'Look', 'look', 'check_features', 'Stored', 'enough', 'frechet', 'judge_report', 'fitted', 'check_sampler',
-           'digit_fid', 'kernel_distance', 'precision_recall', 'Coverage', 'coverage', 'check_probs', 'diversity',
-           'nearest', 'Copies', 'copies', 'bootstrap', 'inception_fid']
+           'digit_fid', 'KernelDistance', 'kernel_distance', 'inside', 'precision_recall', 'density_coverage',
+           'fakes_inside', 'by_class', 'Modes', 'modes', 'check_probs', 'diversity', 'nearest', 'share_interval',
+           'Copies', 'copies', 'nearest_moved', 'moved_distances', 'judges_eye', 'in_view', 'eye_picture', 'bootstrap',
+           'inception_fid']
 
 # %% ../../nbs/12_metrics.ipynb #12-03
 import json
@@ -22,8 +24,8 @@ from ..data import to_x
 from ..datasets.sources import load
 from .judge import Judge, check_maps, digit_judge
 from ..networks import ASSETS, Generator, generator_for
-from ..plots import check_images
-from ..values import must_be, shown, whole
+from ..plots import Picture, check_images, show_grid
+from ..values import library, must_be, shown, whole
 
 # %% ../../nbs/12_metrics.ipynb #12-06
 class Look(NamedTuple):
@@ -161,62 +163,111 @@ def digit_fid(G: Generator,          # whose images
     return frechet(look(judge, fitted(x, judge.in_shape) if resize else x).features, held_out)
 
 # %% ../../nbs/12_metrics.ipynb #12-22
+class KernelDistance(NamedTuple):
+    "A kernel distance and its standard error."
+    value: float  # mean over the subsets; about 0 for real against real
+    error: float  # their standard deviation
+
+    def interval(self) -> tuple[float, float]:
+        "About 95 %: two standard errors to both sides."
+        return self.value - 2 * self.error, self.value + 2 * self.error
+
+# %% ../../nbs/12_metrics.ipynb #12-22b
 def kernel_distance(a: Tensor,           # features (n, d)
                     b: Tensor,           # features (m, d)
                     subsets: int = 50,   # random choices to average over
-                    size: int = 500,     # images in each; at most n and m
+                    size: int = 500,     # images in each; at most half of the smaller set
                     seed: int = 0,       # decides the choices; the global generator is left as it was
-                   ) -> float:
-    "Squared maximum mean discrepancy, cubic kernel (Bińkowski et al. 2018); without bias, so real on real is about 0."
+                   ) -> KernelDistance:
+    "Squared MMD, cubic kernel, unbiased (Bińkowski et al. 2018). ValueError for fewer than 4."
     from torchmetrics.image.kid import KernelInceptionDistance
     a, b = check_features(a, b)
     whole(1, subsets=subsets)
     whole(0, seed=seed)
     whole(2, size=size)
-    if (n := min(len(a), len(b))) < 2:
-        raise ValueError(f"{n} sample is too few for a kernel distance; at least 2 are needed.")
+    if (n := min(len(a), len(b))) < 4:
+        given = "1 sample is" if n == 1 else f"{n} samples are"
+        raise ValueError(f"{given} too few for a kernel distance; at least 4 are needed.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it keeps all features in memory
-        metric = KernelInceptionDistance(Stored(a.shape[1]), subsets=int(subsets), subset_size=int(min(size, n)))
+        metric = KernelInceptionDistance(Stored(a.shape[1]), subsets=int(subsets), subset_size=int(min(size, n // 2)))
     metric.update(a.double(), real=False)
     metric.update(b.double(), real=True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(seed) % 2**63)
-        return metric.compute()[0].item()
+        return KernelDistance(*(number.item() for number in metric.compute()))
 
 # %% ../../nbs/12_metrics.ipynb #12-25
+def inside(points: Tensor,   # features (n, d)
+           centres: Tensor,  # features (m, d)
+           k: int = 3,       # which neighbour among the centres a ball reaches to
+          ) -> Tensor:       # bool (n,)
+    "Which points lie in a ball round one of the centres. ValueError for k centres or fewer."
+    points, centres = check_features(points, centres)
+    radius = _radius(centres, k)
+    return torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(1000)])
+
+def _radius(centres: Tensor, k: int) -> Tensor:
+    "The distance of each centre to its k-th nearest other one, (m,)."
+    whole(1, k=k)
+    if (n := len(centres)) <= k:
+        raise ValueError(f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are needed.")
+    return torch.cat([torch.cdist(part, centres).kthvalue(int(k) + 1).values for part in centres.split(1000)])
+
 def precision_recall(real: Tensor,   # features (n, d)
                      fake: Tensor,   # features (m, d); best with m = n
                      k: int = 3,     # which neighbour a ball reaches to
                     ) -> tuple[float, float]:
     "Shares of the fakes among the real, and of the real among the fakes. ValueError for k images or fewer."
+    return inside(fake, real, k).float().mean().item(), inside(real, fake, k).float().mean().item()
+
+# %% ../../nbs/12_metrics.ipynb #12-25e
+def density_coverage(real: Tensor,   # features (n, d)
+                     fake: Tensor,   # features (m, d)
+                     k: int = 5,     # which neighbour among the real a ball reaches to
+                    ) -> tuple[float, float]:
+    "Density and coverage (Naeem et al. 2020). ValueError for k real images or fewer."
+    fakes = fakes_inside(real, fake, k)
+    return fakes.sum().item() / (k * len(fake)), (fakes > 0).float().mean().item()
+
+def fakes_inside(real: Tensor,  # features (n, d)
+                 fake: Tensor,  # features (m, d)
+                 k: int = 5,    # which neighbour among the real a ball reaches to
+                ) -> Tensor:    # int64 (n,)
+    "How many fakes lie in the ball of each real image. ValueError for k real images or fewer."
     real, fake = check_features(real, fake)
-    whole(1, k=k)
-    if (n := min(len(real), len(fake))) <= k:
-        raise ValueError(f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are needed.")
-    def inside(points, centres):
-        radius = torch.cat([torch.cdist(part, centres).kthvalue(int(k) + 1).values for part in centres.split(1000)])
-        found = torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(1000)])
-        return found.float().mean().item()
-    return inside(fake, real), inside(real, fake)
+    radius = _radius(real, k)
+    return sum((torch.cdist(part, real) <= radius).sum(0) for part in fake.split(1000))
+
+# %% ../../nbs/12_metrics.ipynb #12-25b
+def by_class(found: Tensor,   # bool (n,), such as `fakes_inside(real, fake) > 0`
+             labels: Tensor,  # int64 (n,)
+             classes: int,    # how many there are
+            ) -> Tensor:      # (classes,): nan where no image has that label
+    "The share that was found, class by class."
+    if not isinstance(labels, Tensor) or labels.shape != found.shape or labels.is_floating_point():
+        given = tuple(labels.shape) if isinstance(labels, Tensor) else shown(labels)
+        raise ValueError(f"The labels are {given}; for {len(found)} images they must be whole numbers ({len(found)},).")
+    return torch.stack([found[labels == k].float().mean() for k in range(whole(1, classes=classes))])
 
 # %% ../../nbs/12_metrics.ipynb #12-27
-class Coverage(NamedTuple):
-    "Which classes were drawn, by the judge's probabilities; not the coverage of Naeem et al. 2020."
-    shares: Tensor   # (classes,): how often each was drawn; they add up to 1
-    classes: float   # how many classes that amounts to, from 1 on
-    sure: float      # share of the images of which the judge is sure
+class Modes(NamedTuple):
+    "Which modes (classes) were drawn, by the judge's probabilities."
+    shares: Tensor    # (classes,): how often each was drawn; they add up to 1
+    covered: float    # the effective number of classes, from 1 on
+    confident: float  # share of the images with a largest probability of 0.9 or more
 
-def coverage(probs: Tensor,      # (n, classes) from `look`
-             sure: float = .9,   # from which probability on the judge counts as sure
-            ) -> Coverage:
-    "Class shares, exp of their entropy, and how often the judge is sure."
+def modes(probs: Tensor,          # (n, classes) from `look`
+          confident: float = .9,  # from which probability on the judge counts as confident
+         ) -> Modes:
+    "Class shares, exp of their entropy, and the share of images that the judge is confident of."
     check_probs(probs)
-    if not isinstance(sure, Real) or not 0 <= sure <= 1:
-        raise ValueError(f"sure is {shown(sure)}; it must be a probability, from 0 to 1.")
+    if not isinstance(confident, Real) or not 0 <= confident <= 1:
+        raise ValueError(f"confident is {shown(confident)}; it must be a probability, from 0 to 1.")
     best = probs.max(1)
     shares = best.indices.bincount(minlength=probs.shape[1]) / len(probs)
-    return Coverage(shares, torch.special.entr(shares).sum().exp().item(), (best.values >= sure).float().mean().item())
+    sure = (best.values >= confident).float().mean().item()
+    return Modes(shares, torch.special.entr(shares).sum().exp().item(), sure)
 
 # %% ../../nbs/12_metrics.ipynb #12-27b
 def check_probs(probs: Tensor,  # should be (n, classes), rows that add up to 1
@@ -261,26 +312,151 @@ def nearest(a: Tensor,   # vectors (n, d)
     found = [torch.cdist(part, b).min(1) for part in a.split(250)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
+def share_interval(hits: int, # how many
+                   n: int,    # of so many, from 1
+                  ) -> tuple[float, float]:
+    "The shares that fit the count, at 95 % (Clopper and Pearson 1934)."
+    from scipy.stats import binomtest
+    found = binomtest(whole(0, hits=hits), whole(1, n=n)).proportion_ci()
+    return float(found.low), float(found.high)
+
+# %% ../../nbs/12_metrics.ipynb #12-32b
 class Copies(NamedTuple):
     "How near generated images come to the training images."
     distance: Tensor  # (n,): of each to the nearest training image
     place: Tensor     # (n,): which one that is
     usual: Tensor     # (m,): the same distance for held-out images
 
+    def _near(self, distances, level):
+        if not isinstance(level, Real) or not 0 <= level <= 1:
+            raise ValueError(f"level is {shown(level)}; it must be a share, from 0 to 1.")
+        return (distances < self.usual.quantile(level)).sum().item()
+
     def share(self,
               level: float = .01,  # of the held-out images, the share that counts as near
              ) -> float:           # about `level` where nothing was copied
         "Share of the images that are nearer to a training image than all but `level` of the held-out ones."
-        if not isinstance(level, Real) or not 0 <= level <= 1:
-            raise ValueError(f"level is {shown(level)}; it must be a share, from 0 to 1.")
-        return (self.distance < self.usual.quantile(level)).float().mean().item()
+        return self._near(self.distance, level) / len(self.distance)
 
-def copies(fake: Tensor,      # vectors (n, d): features, or flattened pixels
+    def interval(self,
+                 level: float = .01, # as above
+                ) -> tuple[float, float]:
+        "The shares that fit, at 95 %."
+        return share_interval(self._near(self.distance, level), len(self.distance))
+
+    def found(self,
+              level: float = .01, # as above
+             ) -> bool:
+        "Whether more images are that near than chance explains: the two intervals do not meet."
+        return self.interval(level)[0] > share_interval(self._near(self.usual, level), len(self.usual))[1]
+
+# %% ../../nbs/12_metrics.ipynb #12-32f
+def copies(fake: Tensor,      # vectors (n, d), features or flattened pixels; or images, for `nearest_moved`
            train: Tensor,     # of the training images
            held_out: Tensor,  # of real images that were not trained on
+           search: Callable = nearest, # gives distances and places
           ) -> Copies:
     "Nearest training images, of the generated and of the held out."
-    return Copies(*nearest(fake, train), nearest(held_out, train)[0])
+    return Copies(*search(fake, train), search(held_out, train)[0])
+
+# %% ../../nbs/12_metrics.ipynb #12-32d
+def nearest_moved(a: Tensor,            # images (n, c, h, w)
+                  b: Tensor,            # images (m, c, h, w)
+                  shift: int = 2,       # pixels by which one of a may be moved, each way
+                  candidates: int = 50, # of b, the nearest at half the size, that are compared
+                 ) -> tuple[Tensor, Tensor]:
+    "Least distances over all moves, over the mean of the ten next; and the places in b, (n,) each."
+    found = [moved_distances(part, b, shift, candidates) for part in a.split(50)]
+    distances, places = (torch.cat(parts) for parts in zip(*found))
+    others = distances[:, 1:11].mean(1)
+    return distances[:, 0] / others.clamp_min(1e-6), places[:, 0]
+
+# %% ../../nbs/12_metrics.ipynb #12-32g
+def moved_distances(a: Tensor,       # images (n, c, h, w)
+                    b: Tensor,       # images (m, c, h, w), two or more
+                    shift: int,      # pixels by which one of a may be moved, each way
+                    candidates: int, # of b, that are compared
+                   ) -> tuple[Tensor, Tensor]:
+    "Distances of moved middles, ascending, and their places in b: (n, candidates) each."
+    for images in a, b:
+        check_maps(images, "The images")
+    if a.shape[1:] != b.shape[1:] or min(a.shape[2:]) < 4 * (whole(0, shift=shift) + 1) or len(b) < 2:
+        raise ValueError(f"Images {tuple(a.shape)} and {tuple(b.shape)} can't be compared over {shift} pixels; "
+                         f"take two or more of one size, of {4 * (shift + 1)} pixels or more.")
+    small, coarse = [F.avg_pool2d(images, 2) for images in (a, b)], (int(shift) + 1) // 2
+    middles = _windows(small[1], coarse, only_middle=True)
+    rough = torch.stack([torch.cdist(way, middles) for way in _windows(small[0], coarse).unbind(1)]).amin(0)
+    places = rough.topk(min(whole(2, candidates=candidates), len(b)), largest=False).indices
+    chosen = _windows(b, int(shift), only_middle=True)[places]  # (n, candidates, d)
+    found = torch.cdist(_windows(a, int(shift)), chosen).amin(1).sort(1)
+    return found.values, places.gather(1, found.indices)
+
+# %% ../../nbs/12_metrics.ipynb #12-32h
+def _windows(x: Tensor, s: int, only_middle: bool = False) -> Tensor:
+    "Images less s pixels at each edge, moved in all ways, (n, ways, d); or their middles, (n, d)."
+    h, w = (side - 2 * s for side in x.shape[2:])
+    if only_middle:
+        return x[:, :, s:s + h, s:s + w].flatten(1)
+    ways = [(y, z) for y in range(2 * s + 1) for z in range(2 * s + 1)]
+    return torch.stack([x[:, :, y:y + h, z:z + w].flatten(1) for y, z in ways], 1)
+
+# %% ../../nbs/12_metrics.ipynb #12-46e
+def judges_eye(judge: Judge,     # in eval mode
+               x: Tensor,        # generated images (n, c, h, w) in [-1, 1], of the judge's shape
+               train: Tensor,    # training images, the same shape
+               held_out: Tensor, # real images that were not trained on: the scale
+              ):                 # an ipywidgets box
+    "A widget for Jupyter and Colab: choose an image and a kind of distance, see the six nearest training images."
+    widgets = library("ipywidgets", "The judge's eye")
+    spaces = _spaces(judge, x, train, held_out)
+    image = widgets.IntSlider(0, 0, len(x) - 1, description="image", continuous_update=False)
+    space = widgets.Dropdown(options=list(spaces), description="distance")
+    text, picture = widgets.HTML(), widgets.Image(format="png")
+
+    def update(_=None):
+        distances, usual = spaces[space.value]
+        near = distances(image.value).topk(min(6, len(train)), largest=False)
+        text.value = in_view(near.values, usual)
+        picture.value = eye_picture(x[image.value], train[near.indices], near.values)._repr_png_()
+    for control in (image, space):
+        control.observe(update, "value")
+    update()
+    return widgets.VBox([widgets.HBox([image, space]), text, picture])
+
+# %% ../../nbs/12_metrics.ipynb #12-46g
+def _spaces(judge, x, train, held_out) -> dict:
+    "For each kind of distance, a function from an image's number to distances (m,), and the held-out images' least ones."
+    def plain(see):
+        own, others = see(x), see(train)
+        return lambda i: torch.cdist(own[i:i + 1], others)[0], nearest(see(held_out), others)[0]
+    def moves(i):
+        distances, places = moved_distances(x[i:i + 1], train, 2, 50)
+        return torch.full((len(train),), torch.inf).scatter(0, places[0], distances[0])
+    parts = held_out.split(50)
+    return {
+        "features": plain(lambda images: look(judge, images).features),
+        "pixels": plain(lambda images: images.flatten(1)),
+        "pixels, moved": (moves, torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in parts])),
+    }
+
+# %% ../../nbs/12_metrics.ipynb #12-46k
+def in_view(distances: Tensor, # (many,), nearest first
+            usual: Tensor,     # (m,): of held-out images, to their nearest
+           ) -> str:
+    "The nearest distance beside the one that 1 % of the held-out images are within."
+    limit = usual.quantile(.01).item()
+    verdict = "nearer than 99 % of the held-out images: look closely" if distances[0] < limit else "not unusually near"
+    return f"nearest at {distances[0]:.2f}, 1 % of the held-out images within {limit:.2f}: {verdict}"
+
+def eye_picture(image: Tensor,     # (c, h, w), generated
+                near: Tensor,      # (many, c, h, w), nearest first
+                distances: Tensor, # (many,)
+               ) -> Picture:
+    "An image, and its neighbours with their distances."
+    figure = Picture(figsize=(6, 1.3))
+    for ax, one, title in zip(figure.subplots(1, len(near) + 1), [image, *near], ["generated", *distances.tolist()]):
+        show_grid(one[None], 1, title if isinstance(title, str) else f"{title:.2f}", ax)
+    return figure
 
 # %% ../../nbs/12_metrics.ipynb #12-48
 def bootstrap(measure: Callable[[Tensor, Tensor], float], # such as `frechet`
