@@ -198,9 +198,10 @@ def run(path):
 
 def measure(paths):
     "Run them, and rewrite their rows."
-    rows = dict(measured())
     for path in paths:
         load, seconds = os.getloadavg()[0], run(path)
+        measured.cache_clear()  # another process may have written meanwhile
+        rows = dict(measured())
         rows[path.stem] = {"notebook": path.stem, "seconds": f"{seconds:.1f}", "threads": 1, "machine": processor(),
                            "load": f"{load:.1f}", "date": date.today().isoformat()}
         print(f"{path.stem:20} {seconds:6.1f} s", flush=True)
