@@ -54,7 +54,7 @@ HELD_OUT = 10_000_000  # where the faces begin that no network saw
 DRAWS, TOLERANCE = 5, 1e-2  # the SVM's; liblinear's own, larger than scikit-learn's, as thousands of features take long
 SIZES = {"digits": (10, 50, 200, 1000, 4000), "house_numbers": (1000,), "photographs": (1000,),
          "svhn": (1000,), "cifar10": (1000, 4000)}  # labels
-OTHER = {"house_numbers": "photographs", "photographs": "house_numbers"}  # whose D is tried on images of another kind
+OTHER = {"photographs": "house_numbers"}  # whose D is tried on images of another kind, as in the paper
 KINDS = "D", "untrained", "pixels", "PCA", "supervised", "other D"
 
 

@@ -346,7 +346,7 @@ class Recipes:
     def __call__(self, argv: list[str]) -> int:
         from dcgan.recipes import ABOUT, RECIPES
         for name, r in RECIPES.items():
-            print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
+            print(f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
         return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-20w

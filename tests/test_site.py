@@ -153,6 +153,15 @@ def test_next_leads_to_the_next_lesson(room):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_links_into_a_lesson_find_their_heading(path):
+    text = "\n".join(c["source"] for c in cells(path) if c["cell_type"] == "markdown")
+    for target, anchor in re.findall(r"\]\(([^)\s#]*\.ipynb)?#([^)\s]+)\)", text):
+        there = cells((path.parent / target).resolve() if target else path)
+        heads = re.findall(r"^#+ (.+)$", "\n".join(c["source"] for c in there if c["cell_type"] == "markdown"), re.M)
+        assert anchor in [pages.jupyter_slug(re.sub("[`*]", "", head)) for head in heads], f"{target} has no heading for #{anchor}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_equations_are_set_on_github_too(path):
     assert not [c["source"] for c in cells(path) if r"\operatorname" in c["source"]], r"GitHub refuses it: write \mathrm"
 

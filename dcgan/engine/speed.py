@@ -239,7 +239,8 @@ def cross_entropy(logits: Tensor,  # (b,)
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-20
 class Switched:
-    "The textbook's loop on a CPU, without workers, some of its habits changed. It neither turns nor shifts images, and keeps no average."
+    """The textbook's loop on a CPU, without workers, some of its habits changed.
+    It neither turns nor shifts images, and keeps no average."""
     def __init__(self,
                  recipe: Recipe,             # what it trains
                  images: Tensor,             # uint8 (n, c, h, w)
@@ -257,9 +258,9 @@ class Switched:
                     layer.forward = partial(nn.ConvTranspose2d.forward, layer)  # PyTorch's own
         if "layout" in self.changed:
             self.G, self.D = (self.engine.place(net) for net in (self.G, self.D))
-        self.opt_g, self.opt_d = (
-            Adam(net.parameters(), lr, (recipe.beta1, recipe.beta2), fused="adam" in self.changed)
-            for net, lr in ((self.G, recipe.lr_g), (self.D, recipe.lr_d)))
+        betas, fused = (recipe.beta1, recipe.beta2), "adam" in self.changed
+        self.opt_g = Adam(self.G.parameters(), recipe.lr_g, betas, fused=fused)
+        self.opt_d = Adam(self.D.parameters(), recipe.lr_d, betas, fused=fused)
 
     def batches(self) -> Iterator[Tensor]:
         "Images in [-1, 1], epoch after epoch."
@@ -267,7 +268,8 @@ class Switched:
         if "memory" in self.changed:
             cut, loader = Batches(self.images, r.batch_size, r.seed, r.last_batch), None
         else:
-            loader = DataLoader(Pictures(self.images), r.batch_size, shuffle=True, drop_last=r.last_batch == "drop")
+            drop = r.last_batch == "drop"
+            loader = DataLoader(Pictures(self.images), r.batch_size, shuffle=True, drop_last=drop)
         epoch = 0
         while True:
             yield from cut.epoch(epoch) if loader is None else loader
