@@ -187,7 +187,7 @@ def processor():
 def run(path):
     "Processor seconds that a kernel takes for all cells of a notebook, imports and start included."
     from nbclient import NotebookClient
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     start = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(nbformat.read(path, as_version=4), timeout=900, kernel_name="python3",
@@ -198,9 +198,10 @@ def run(path):
 
 def measure(paths):
     "Run them, and rewrite their rows."
-    rows = dict(measured())
     for path in paths:
         load, seconds = os.getloadavg()[0], run(path)
+        measured.cache_clear()  # another process may have written meanwhile
+        rows = dict(measured())
         rows[path.stem] = {"notebook": path.stem, "seconds": f"{seconds:.1f}", "threads": 1, "machine": processor(),
                            "load": f"{load:.1f}", "date": date.today().isoformat()}
         print(f"{path.stem:20} {seconds:6.1f} s", flush=True)

@@ -38,6 +38,10 @@ WIDGETS = {  # name: the cell that shows it, which of its sliders is moved, the 
     "latent": ("import torch\nfrom dcgan.latent import explorer\nfrom dcgan.networks import Generator\n"
                "G = Generator.from_pretrained('digits')\nexplorer(G, {'one way': 3 * torch.ones(G.z_dim)})", 0, "ArrowRight"),
     "run": ("from dcgan.checkpoints import replay\nreplay('run')", 0, "ArrowLeft"),
+    "eye": ("from dcgan.data import digits, to_x\nfrom dcgan.evaluation.judge import digit_judge\n"
+            "from dcgan.evaluation.metrics import judges_eye\nG = Generator.from_pretrained('digits')\n"
+            "train, held_out = (to_x(digits(split)[0][::40]) for split in ('train', 'test'))\n"
+            "judges_eye(digit_judge(), G.sample(4), train, held_out)", 0, "ArrowRight"),
     "ring": ("from dcgan.losses import play_ring\nplay_ring()", None, "one step"),
 }
 BYTES = """async image => {
