@@ -16,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-
 	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench site site-test playground classroom grade
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers index readme lesson judge ablations bench site site-test playground classroom grade colab minutes
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -24,11 +24,13 @@ help:
 	@echo "make lab                        open JupyterLab on the lessons"
 	@echo "make nbval [N=03_shapes]        run the lessons again and compare every stored output"
 	@echo "make portable [N=03_shapes]     the same as other machines would: older processors, one thread and two; an hour for all"
+	@echo "make colab [N=03_shapes]        run the main path with Colab's versions of IPython, ipywidgets, matplotlib and numpy"
+	@echo "make minutes [N=03_shapes]      measure how long lessons take to run, for the index and the site"
 	@echo "make lesson N=03_shapes         export, execute, clean and check one lesson"
 	@echo "make execute [N=03_shapes]      run notebooks and store their outputs"
 	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"
 	@echo "make export                     write dcgan/, links and README.md from the notebooks"
-	@echo "make headers | readme           the last two of these alone"
+	@echo "make headers | index | readme   one of these alone: links; the index's tables and map; README.md"
 	@echo "make site | site-test           build the course as web pages into _site/html; build it anew and read it with a browser"
 	@echo "make playground                 the site's page that draws in the browser, into _site/html/playground; needs npm"
 	@echo "make ablations                  train the default with one guideline undone at a time: hours; goes on where it stopped"
@@ -72,6 +74,13 @@ nbval: setup
 portable: setup
 	@$(LESSON_ENV) $(BIN)/python tests/portable.py $(NBVAL) || $(FAILED)
 
+colab: setup
+	@nice -n 5 $(BIN)/python tests/colab.py $(basename $(notdir $(N))) || $(FAILED)
+
+minutes: setup
+	@$(BIN)/python site/reading.py measure $(basename $(notdir $(N)))
+	@$(BIN)/python nbs/_sync.py index readme
+
 pytest: setup
 	@MPLBACKEND=Agg OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=5 -n $(JOBS) --dist loadfile $(ARGS)
 
@@ -85,7 +94,7 @@ execute: setup
 clean-notebooks: setup
 	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)
 
-headers readme export: setup
+headers index readme export: setup
 	@$(BIN)/python nbs/_sync.py $(filter-out export,$@)
 
 $(DOCS): $(STAMP)

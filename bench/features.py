@@ -2,14 +2,18 @@
 
     python bench/features.py ship RUN NAME          keep the discriminator of a run in the package, in half precision
     python bench/features.py measure [DATA …]       the accuracies that are missing; a row as each is done
+                                                    (photographs: --folder PATH; svhn, cifar10: --run RUN)
     python bench/features.py drop [OBJECT …]        the dropping of filters: five times 150 generated faces to fit, 200 to try
     python bench/features.py table                  what has been measured
 
 Everything lies in dcgan/assets/features*: `measure` writes features.csv, `drop` features-drop.csv. Both go on where they were
-stopped. `measure` takes the shipped discriminators; with --kinds and --labels several processes can share the work.
+stopped. `measure` takes the shipped discriminators, or D of the run after --run, which may be one on other images of the same size. The
+photographs are in a folder with sub-folders train and test, and in each a folder for each class. With --kinds and --labels several
+processes can share the work.
 """
 import argparse
 import csv
+import functools
 import itertools
 import shutil
 import statistics
@@ -47,9 +51,11 @@ from dcgan.values import machine
 FOLDER, ROWS, DROPPED = ASSETS / "features", ASSETS / "features.csv", ASSETS / "features-drop.csv"
 COLUMNS = "data", "features", "labels", "draw", "accuracy", "numbers", "date", "machine", "torch"
 HELD_OUT = 10_000_000  # where the faces begin that no network saw
-DRAWS = 5
-SIZES = {"digits": (10, 50, 200, 1000)}  # labels
-KINDS = "D", "untrained", "pixels", "PCA", "supervised"
+DRAWS, TOLERANCE = 5, 1e-2  # the SVM's; liblinear's own, larger than scikit-learn's, as thousands of features take long
+SIZES = {"digits": (10, 50, 200, 1000, 4000), "house_numbers": (1000,), "photographs": (1000,),
+         "svhn": (1000,), "cifar10": (1000, 4000)}  # labels
+OTHER = {"photographs": "house_numbers"}  # whose D is tried on images of another kind, as in the paper
+KINDS = "D", "untrained", "pixels", "PCA", "supervised", "other D"
 
 
 # Discriminators
@@ -65,7 +71,7 @@ def ship(run: Path, name: str) -> Path:
     "Weights in half precision, recipe and report."
     folder = FOLDER / name
     discriminator(run).half().save_pretrained(folder)
-    (folder / "README.md").unlink()
+    (folder / "README.md").unlink(missing_ok=True)
     for file in "recipe.json", "report.json":
         shutil.copy(run / file, folder / file)
     return folder
@@ -93,48 +99,82 @@ def add(path: Path, rows: list[dict]) -> None:
         write(path, [*read(path), *rows])
 
 
-def images_of(data: str) -> list:
-    "Training images and labels, then the same of the test."
-    banks = [load(data, split=split) for split in ("train", "test")]
+def images_of(data: str, folder: str | None) -> list:
+    "Training images and labels, then the same of the test; of these, some 2,000 are used."
+    name, size = (f"folder:{folder}", 32) if data == "photographs" else (data, None)
+    banks = [load(name, split=split, image_size=size) for split in ("train", "test")]
     return [part for bank in banks for part in (bank.images, bank.labels)]
 
 
-def spaces(data: str, D: Discriminator, x: torch.Tensor, t: torch.Tensor, wanted: set) -> dict:
-    "For each kind of features, those of the training images x and of the test images t. None of them has seen a label."
-    found = {"pixels": (x.flatten(1) / x.std(), t.flatten(1) / x.std())} if "pixels" in wanted else {}
+def supervised_steps(n: int) -> int:
+    "For n labels: as often through each of 4,000 as through each of 1,000."
+    return max(300, 300 * n // 1000)
+
+
+def draws(data: str, n: int) -> int:
+    "How many; one where all labels there are take part."
+    return 1 if (data, n) == ("digits", 4000) else DRAWS
+
+
+def spaces(networks: dict, x: torch.Tensor, wanted: set) -> dict:
+    "For each kind of features, how an image gets them; made with the training images x, and without a label."
+    found, scale = {}, x.std()
+    if "pixels" in wanted:
+        found["pixels"] = lambda part: part.flatten(1) / scale
     if "PCA" in wanted:
         from sklearn.decomposition import PCA
-        pca = PCA(100, svd_solver="randomized", random_state=0).fit(x.flatten(1).numpy())
-        found["PCA"] = tuple(torch.from_numpy(pca.transform(part.flatten(1).numpy())) / x.std() for part in (x, t))
-    for kind, net in ("D", D), ("untrained", untrained(D)):
-        if kind in wanted:
-            net = refreshed(net, x)
-            found[kind] = features(net, x), features(net, t)
+        pca = PCA(100, svd_solver="randomized", random_state=0).fit(some(x, 4000).flatten(1).numpy())
+        found["PCA"] = lambda part: torch.from_numpy(pca.transform(part.flatten(1).numpy())) / scale
+    for kind in networks.keys() & wanted:
+        found[kind] = functools.partial(features, refreshed(networks[kind], some(x, 10_000)))
     return found
 
 
-def measure(data: str, kinds: list, sizes: list | None = None) -> None:
+def in_span(f: torch.Tensor, g: torch.Tensor, scale: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of labelled images and of test images, centred, perhaps scaled, and, where there are fewer images than features, in
+    an orthonormal basis of what the labelled ones span. A linear SVM comes out the same there, several times faster."""
+    mean, std = f.mean(0), f.std(0).clamp(min=1e-6) if scale else 1
+    f, g = (f - mean) / std, (g - mean) / std
+    if len(f) >= f.shape[1]:
+        return f, g
+    basis = torch.linalg.qr(f.T).Q
+    return f @ basis, g @ basis
+
+
+def some(x: torch.Tensor, n: int) -> torch.Tensor:
+    "All images, or n of them, mixed."
+    return x if len(x) <= n else x[torch.randperm(len(x), generator=generator_for(0, 5))[:n]]
+
+
+def measure(data: str, kinds: list, sizes: list | None, folder: str | None, run: Path | None) -> None:
     "The rows of a data set that are missing, of these kinds of features and numbers of labels."
-    D = trained_d(data)
+    D = discriminator(run) if run else trained_d(data)
+    networks = {"D": D, "untrained": untrained(D)}
+    if data in OTHER and "other D" in kinds:
+        networks["other D"] = trained_d(OTHER[data])
     have = {(r["data"], r["features"], int(r["labels"]), int(r["draw"])) for r in read(ROWS)}
-    jobs = [(kind, n, draw) for n in SIZES[data] for kind in kinds for draw in range(DRAWS)
-            if (data, kind, n, draw) not in have and (not sizes or n in sizes)]
+    jobs = [(kind, n, draw) for n in SIZES[data] for kind in kinds for draw in range(draws(data, n))
+            if (data, kind, n, draw) not in have and (not sizes or n in sizes) and (kind != "other D" or kind in networks)]
     if not jobs:
         return
-    images, labels, test, truth = images_of(data)
-    x, t = to_x(images), to_x(test)
-    known = spaces(data, D, x, t, {kind for kind, *_ in jobs})
+    images, labels, test, truth = images_of(data, folder)
+    x, every = to_x(images), len(test) // 2000 or 1
+    t, truth = to_x(test[::every]), truth[::every]
+    known, C = spaces(networks, x, {kind for kind, *_ in jobs}), {}
+    tested = {kind: make(t) for kind, make in known.items()}
     for kind, n, draw in jobs:
         chosen = draw_labelled(labels, n, draw)
         if kind == "supervised":
-            net = supervised(D, x[chosen], labels[chosen], draw)
+            net = supervised(D, x[chosen], labels[chosen], draw, supervised_steps(n))
             with torch.no_grad():
                 right = (torch.cat([net(part) for part in t.split(500)]).argmax(1) == truth).float().mean().item()
             numbers = 0
         else:
-            f, g = known[kind]
-            svm = linear_svm(f[chosen], labels[chosen], draw, scale=kind in ("D", "untrained"))
-            right, numbers = svm.score(g.numpy(), truth.numpy()), f.shape[1]
+            f, g = in_span(known[kind](x[chosen]), tested[kind], scale=kind in networks)
+            svm = linear_svm(f, labels[chosen], draw, False, C.get((kind, n)), TOLERANCE)
+            if data != "digits":  # large features: C is chosen on the first draw's labels and stays
+                C.setdefault((kind, n), svm.best_params_["linearsvc__C"] if hasattr(svm, "best_params_") else None)
+            right, numbers = svm.score(g.numpy(), truth.numpy()), tested[kind].shape[1]
         row = dict(
             zip(
                 COLUMNS,
@@ -208,6 +248,8 @@ def main() -> None:
     flags.add_argument("words", nargs="*")
     flags.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="these features alone")
     flags.add_argument("--labels", nargs="+", type=int, help="these numbers of labels alone")
+    flags.add_argument("--folder", help="the photographs, in train/CLASS and test/CLASS")
+    flags.add_argument("--run", type=Path, help="measure D of this run instead of the shipped one")
     a = flags.parse_args()
     torch.set_num_threads(1)
     if a.job == "ship":
@@ -217,8 +259,12 @@ def main() -> None:
     elif a.job == "measure":
         if unknown := set(a.words) - set(SIZES):
             flags.error(f"there is no setting {unknown.pop()}; there are: {', '.join(SIZES)}")
-        for data in a.words or SIZES:
-            measure(data, a.kinds, a.labels)
+        for data in a.words or ["digits", "house_numbers"]:
+            if data == "photographs" and not a.folder:
+                flags.error("photographs are in a folder of yours: give --folder PATH, with train/CLASS and test/CLASS in it")
+            if data in ("svhn", "cifar10") and not a.run:
+                flags.error(f"no discriminator ships for {data}: train one (dcgan train svhn32 --data {data}) and give --run")
+            measure(data, a.kinds, a.labels, a.folder, a.run)
     elif a.job == "drop":
         if unknown := set(a.words) - set(OBJECTS):
             flags.error(f"there is no object {unknown.pop()}; there are: {', '.join(OBJECTS)}")

@@ -3,9 +3,11 @@
     python bench/latent.py predictor     train the predictor of factors on drawn faces
     python bench/latent.py arithmetic    A - B + C over 200 triples, for means of 1, 3 and 10
     python bench/latent.py directions    vectors from means of extremes, for each factor
-    python bench/latent.py               all three, some minutes of one thread
+    python bench/latent.py truncation    what truncating z does to digits: six limits, five seeds
+    python bench/latent.py               all four, some minutes of one thread
 
-Files: predictors/faces, latent-arithmetic.csv, latent-directions.csv in dcgan/assets. Each command writes its own anew.
+Files: predictors/faces, latent-arithmetic.csv, latent-directions.csv, latent-truncation.csv in dcgan/assets. Each command writes
+its own anew.
 """
 import csv
 import json
@@ -14,12 +16,15 @@ from datetime import date
 
 import torch
 
-from dcgan.data import to_x
+from dcgan.data import digits, to_x
 from dcgan.datasets.drawn import FACTORS, faces
+from dcgan.evaluation.judge import digit_judge
+from dcgan.evaluation.metrics import density_coverage, frechet, look, precision_recall
 from dcgan.latent import (
     FACE_FACTORS,
     along,
     direction,
+    draw,
     face_predictor,
     pool_of,
     scaled,
@@ -27,6 +32,7 @@ from dcgan.latent import (
     skills,
     train_predictor,
     triples,
+    truncated,
 )
 from dcgan.networks import ASSETS, Generator, latent
 from dcgan.plots import write_aside
@@ -42,6 +48,8 @@ WAYS = [("1", 1, False, None), ("3", 3, False, None), ("10", 10, False, None),
         ("1, rescaled", 1, False, 10.), ("10, rescaled", 10, False, 10.), ("3, control", 3, True, None)]
 CLEAR = .3               # how far from 0 the exemplars' readings are
 VECTORS, FACES = 10, 20  # directions for each factor and k; faces that each is tried on
+
+LIMITS, SEEDS = (4., 2., 1.5, 1., .7, .4), 5   # of truncation
 
 
 def stamp(command: str) -> dict:
@@ -115,8 +123,23 @@ def directions() -> None:
     save("latent-directions.csv", rows)
 
 
+def truncation() -> None:
+    "1,000 digits for each limit and seed against the 1,000 held-out ones, by the features of the digit classifier."
+    G, judge, rows = Generator.from_pretrained("digits"), digit_judge(), []
+    real = look(judge, to_x(digits("test")[0])).features
+    for limit in LIMITS:
+        for seed in range(SEEDS):
+            fake = look(judge, draw(G, truncated(1000, G.z_dim, limit, seed))).features
+            names = "precision", "recall", "density", "coverage", "fid"
+            found = *precision_recall(real, fake), *density_coverage(real, fake), float(frechet(fake, real))
+            row = {"limit": limit, "n": 1000} | {name: round(v, 4) for name, v in zip(names, found)}
+            rows.append(row | stamp("truncation") | {"seed": seed})
+            print(*rows[-1].values(), flush=True)
+    save("latent-truncation.csv", rows)
+
+
 if __name__ == "__main__":
-    jobs = {"predictor": predictor, "arithmetic": arithmetic, "directions": directions}
+    jobs = {"predictor": predictor, "arithmetic": arithmetic, "directions": directions, "truncation": truncation}
     if len(sys.argv) > 2 or len(sys.argv) == 2 and sys.argv[1] not in jobs:
         sys.exit(__doc__)
     torch.set_num_threads(1)

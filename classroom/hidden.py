@@ -47,6 +47,8 @@ INPUTS = {
     "16_inside/verdict": "*(lambda a, s: (a, [x + s + r.gauss(0, 0.02) for x in a]))"
                          "([r.uniform(0.4, 0.9) for _ in range(5)], r.choice([-0.05, 0, 0.05]))",
     "16_inside/guided": "t(4, 5), t(4, 5)",
+    "17_labels/with_maps": "t(4, r.randint(1, 3), 3, r.randint(2, 4)), torch.tensor([r.randint(0, 4) for _ in range(4)]), 5",
+    "17_labels/pairs": "t(2, 3), t(2), t(2, 3), t(2)",
     "20_values/settled": "{'a': np.int64(r.randint(0, 99)), 'b': torch.tensor(r.randint(0, 99) / 4), "
                          "'c': r.choice(['word', True, torch.ones(2)])}",
     "20_values/gibibytes": "int(2 ** r.uniform(11, 42))",

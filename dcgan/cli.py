@@ -230,7 +230,8 @@ def trainer_for(recipe: "Recipe",     # to train
         watching.append(FidCallback(reference, flags.evaluate_every))
     if flags.track:
         watching.append(Track(flags.track, folder))
-    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *watching])
+    labels = bank.labels if recipe.classes else None
+    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *watching], labels)
     trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
     for net in trainer.G, trainer.D:
         compiled(engine.bare(net), flags.compile)
@@ -277,7 +278,8 @@ def place(what: str,  # a run, a saved folder, a shipped name, hub:owner/name
 class Sample:
     "Draw images with a trained generator: of a run, a saved folder, or shipped with the package."
     what: tyro.conf.Positional[str]  # folder of a run or a generator, shipped name, or hub:owner/name
-    n: int = 64                # images, from 1
+    n: int | None = None       # images, from 1; None: 64, or a row for each label
+    labels: tuple[int, ...] = ()  # of the rows in turn, where the generator takes classes: 7 0 7; none: every class
     seed: int = 0              # decides the latent vectors, from 0
     first: int = 0             # number of the first image, counted from 0: --n 1 --first 17 draws image 17 alone
     columns: int = 8           # images in a row
@@ -288,29 +290,33 @@ class Sample:
         from dcgan.networks import Generator
         from dcgan.plots import picture_format, save_grid
         from dcgan.values import check_memory, counted, whole
-        whole(1, n=self.n, columns=self.columns)
+        whole(1, n=64 if self.n is None else self.n, columns=self.columns)
         whole(0, seed=self.seed, first=self.first)
         if self.out:
             if self.out.exists():
                 raise FileExistsError(f"{self.out} exists; choose another name.")
             picture_format(self.out)
         folder, G = place(self.what), Generator.from_pretrained(self.what)
-        c, h, w = G.table.out_shape
-        check_memory(self.n * (8 * c * h * w + 48 * (h + 2) * (w + 2)), f"--n {counted(self.n)}")
-        out = self.out or folder / self.name(folder != Path())
+        (c, h, w), rows = G.table.out_shape, self.labels or range(G.classes)
+        n = self.n or len(rows) * self.columns or 64
+        check_memory(n * (8 * c * h * w + 48 * (h + 2) * (w + 2)), f"--n {counted(n)}")
+        out = self.out or folder / self.name(folder != Path(), n)
         check_folder(out.parent)
+        labels = [rows[i // self.columns % len(rows)] for i in range(self.first, self.first + n)] if rows else None
         with writing(out.parent.absolute()):
-            save_grid(G.sample(self.n, self.seed, first=self.first), out, self.columns)
+            save_grid(G.sample(n, self.seed, first=self.first, labels=labels), out, self.columns)
         print(out)
         return 0
 
     def name(self,
              own: bool,  # whether it goes into the generator's own folder
+             n: int,     # images
             ) -> str:
         "samples-n64-seed0.png, after the generator's name where others may leave theirs too; those of `digits` have none."
         whose = "" if own or self.what == "digits" else re.sub(r"\W+", "-", self.what.removeprefix("hub:")) + "-"
         begin = f"-first{self.first}" if self.first else ""
-        return f"samples-{whose}n{self.n}-seed{self.seed}{begin}.png"
+        asked = "-labels" + "-".join(map(str, self.labels)) if self.labels else ""
+        return f"samples-{whose}n{n}-seed{self.seed}{begin}{asked}.png"
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-20
 @dataclass(frozen=True)
@@ -340,7 +346,7 @@ class Recipes:
     def __call__(self, argv: list[str]) -> int:
         from dcgan.recipes import ABOUT, RECIPES
         for name, r in RECIPES.items():
-            print(f"{name:16}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
+            print(f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
         return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-20w
@@ -518,7 +524,7 @@ class Audit:
             check_memory(4 * 8 * 4 * abs(prod(self.input_shape)), f"Eight inputs of {size}")
         if ".py:" in self.net or self.net.endswith(".py"):
             return network_from(self.net), self.input_shape
-        recipe = RECIPES[known("recipe", self.net, RECIPES)]
+        recipe = RECIPES[known("recipe", self.net, RECIPES)].replace(classes=0)  # labels break no guideline
         return recipe.networks(), ((recipe.z_dim,), recipe.x_shape)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25

@@ -19,7 +19,7 @@ from .plots import check_images
 from .values import known, shown, whole
 
 # %% ../nbs/16_inside.ipynb #16-07
-TRAINED = ("digits",)  # discriminators that ship with the course
+TRAINED = "digits", "house_numbers", "photographs"  # discriminators that ship with the course
 
 def trained_d(name: str,                             # one of TRAINED
               folder: Path = ASSETS / "features",    # where they are
@@ -140,6 +140,7 @@ def linear_svm(f: Tensor,       # features (n, d)
                seed: int = 0,   # decides which labels choose C
                scale: bool = True,      # give each feature a standard deviation of 1; False: only centre them
                C: float | None = None,  # > 0; None: a fifth of the labels chooses
+               tol: float = 1e-4,       # > 0: how exactly the minimum is found
               ):                # with predict(f) and score(f, labels), of scikit-learn
     """A linear L2-SVM. Where C is chosen, all labels fit afterwards; with fewer than five of a class it is FIXED.
     ValueError where two classes are not there."""
@@ -151,7 +152,8 @@ def linear_svm(f: Tensor,       # features (n, d)
     if len(classes) < 2 or len(labels) != len(f):
         raise ValueError(f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an SVM needs a label "
                          "for each, and two classes or more.")
-    svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=C or FIXED, random_state=seed, max_iter=5000))
+    svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=C or FIXED, tol=tol, random_state=seed,
+                                                                           max_iter=5000))
     if C is None and counts.min() >= 5:
         split = StratifiedShuffleSplit(1, test_size=.2, random_state=seed)
         svm = GridSearchCV(svm, {"linearsvc__C": CHOICES}, cv=split)
@@ -164,8 +166,11 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
                seed: int = 0,     # decides weights and order
                steps: int = 300,  # of AdamW, 64 images each
               ) -> nn.Module:     # in eval mode: x → logits (b, classes)
-    "A classifier with D's hidden layers, trained on these labels alone."
+    "A classifier with D's hidden layers, trained on these labels alone. ValueError for labels that do not fit."
     whole(1, steps=steps)
+    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.min() < 0:
+        raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}; each of {len(x)} images needs a class, "
+                         "a whole number from 0.")
     fresh = untrained(D, seed)
     body = nn.Sequential(*list(fresh.layers)[:-1], nn.Flatten())
     net = nn.Sequential(body, nn.LazyLinear(int(labels.max()) + 1))

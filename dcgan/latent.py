@@ -4,8 +4,8 @@
 __all__ = ['FACE_FACTORS', 'check_z', 'check_time', 'lerp', 'slerp', 'draw', 'walk', 'strides', 'jump', 'predictor_layers',
            'Predictor', 'scaled', 'face_predictor', 'roughened', 'train_predictor', 'check_values', 'interval',
            'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'exemplars', 'arithmetic', 'neighbours', 'triples',
-           'Score', 'score_arithmetic', 'direction', 'along', 'explorer', 'thickness', 'slant', 'one_channel',
-           'Inversion', 'invert', 'truncated']
+           'Score', 'score_arithmetic', 'direction', 'along', 'png', 'explorer', 'calculator', 'player', 'thickness',
+           'slant', 'one_channel', 'Inversion', 'invert', 'truncated']
 
 # %% ../nbs/15_latent.ipynb #15-03
 import math
@@ -15,7 +15,7 @@ from numbers import Real
 from typing import NamedTuple
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -404,6 +404,23 @@ def along(G: Generator,      # in eval mode
     return torch.stack([draw(G, z + s * v) for s in steps])
 
 # %% ../nbs/15_latent.ipynb #15-70
+def png(x: Tensor,          # images (n, c, h, w) in [-1, 1]
+        columns: int = 1,   # in a row
+        numbered: bool = False,  # whether each image has its number, from 0, in its corner
+       ) -> bytes:          # a PNG file
+    "A sheet, enlarged until its images are 64 pixels wide or more."
+    sheet, side = Image.fromarray(grid(x, columns)), x.shape[-1]
+    k = -(-64 // side)
+    sheet = sheet.resize((k * sheet.width, k * sheet.height), Image.Resampling.NEAREST)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for i in range(len(x) if numbered else 0):
+        corner = k * (3 + i % columns * (side + 2)), k * (2 + i // columns * (x.shape[-2] + 2))
+        pen.text(corner, str(i), "black", font, stroke_width=2, stroke_fill="white")
+    out = BytesIO()
+    sheet.save(out, format="PNG")
+    return out.getvalue()
+
+# %% ../nbs/15_latent.ipynb #15-102
 def explorer(G: Generator,                  # in eval mode
              directions: Mapping[str, Tensor],    # name: (z_dim,)
              seed: int = 0,                 # decides where to start
@@ -420,15 +437,61 @@ def explorer(G: Generator,                  # in eval mode
                for name in directions}
 
     def update(_=None):
-        x = draw(G, z + sum(slider.value * directions[name] for name, slider in sliders.items()))
-        out = BytesIO()
-        Image.fromarray(grid(x, 1)).save(out, format="PNG")
-        picture.value = out.getvalue()
+        moved = sum(slider.value * directions[name] for name, slider in sliders.items())
+        picture.value = png(draw(G, z + moved))
 
     for slider in sliders.values():
         slider.observe(update, "value")
     update()
     return widgets.VBox([picture, *sliders.values()])
+
+# %% ../nbs/15_latent.ipynb #15-104
+def calculator(G: Generator,         # in eval mode
+               z: Tensor,            # (n, z_dim): what exemplars are chosen from, three or more
+               columns: int = 6,     # images in a row
+              ):                     # an ipywidgets box
+    "Choose exemplars; see the means of A, B, C and A − B + C. ValueError for fewer than three vectors."
+    widgets = library("ipywidgets", "The calculator")
+    check_z(z=z)
+    if z.ndim != 2 or len(z) < 3:
+        raise ValueError(f"z has shape {tuple(z.shape)}; give three or more vectors, (n, z_dim).")
+    choice = widgets.Image(value=png(draw(G, z), columns, numbered=True), format="png")
+    lists = [widgets.SelectMultiple(options=range(len(z)), value=(i,), rows=6, description=name)
+             for i, name in enumerate("ABC")]
+    text, picture = widgets.HTML(), widgets.Image(format="png")
+
+    def update(_=None):
+        if not all(part.value for part in lists):
+            text.value, picture.value = "Choose one image or more for each of A, B and C.", b""
+            return
+        means = [z[list(part.value)].mean(0, keepdim=True) for part in lists]
+        text.value = "means of A, B and C; A − B + C"
+        picture.value = png(draw(G, torch.cat([*means, arithmetic(*means)[None]])), 4)
+
+    for part in lists:
+        part.observe(update, "value")
+    update()
+    return widgets.VBox([choice, widgets.HBox(lists), text, picture])
+
+# %% ../nbs/15_latent.ipynb #15-107
+def player(G: Generator,       # in eval mode
+           points: Tensor,     # (k, z_dim), two or more
+           steps: int = 12,    # from one point to the next
+           path: Callable[[Tensor, Tensor, float], Tensor] = slerp,    # or lerp
+          ):                   # an ipywidgets box
+    "A walk, played or stepped through. ValueError for fewer than two points."
+    widgets = library("ipywidgets", "The player of walks")
+    frames = [png(x[None]) for x in draw(G, walk(points, steps, path))]
+    picture = widgets.Image(value=frames[0], format="png", width=256)
+    play = widgets.Play(min=0, max=len(frames) - 1, interval=120)
+    slider = widgets.IntSlider(min=0, max=len(frames) - 1, description="step")
+
+    def update(change):
+        picture.value = frames[change["new"]]
+
+    widgets.link((play, "value"), (slider, "value"))
+    slider.observe(update, "value")
+    return widgets.VBox([picture, widgets.HBox([play, slider])])
 
 # %% ../nbs/15_latent.ipynb #15-72
 def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]

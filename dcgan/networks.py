@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'activation', 'slope_from', 'table_from', 'ConvTranspose2d', 'layer', 'block', 'blocks', 'generator_for',
-           'law_from', 'latent', 'init_weights', 'Generator', 'Discriminator', 'ASSETS', 'Network', 'find_model',
-           'shipped']
+           'law_from', 'latent', 'init_weights', 'check_labels', 'labels_from', 'Generator', 'Discriminator', 'Given',
+           'ASSETS', 'Network', 'find_model', 'shipped']
 
 # %% ../nbs/04_networks.ipynb #04-03
 from math import prod
@@ -161,6 +161,44 @@ def init_weights(net: nn.Module,             # changed in place
                 nn.init.zeros_(m.bias)
     return net
 
+# %% ../nbs/04_networks.ipynb #04-22b
+def check_labels(labels: Tensor | None,  # the class of each image
+                 classes: int,           # that the network takes; 0: none
+                 n: int,                 # images
+                ) -> None:
+    "ValueError, one sentence, unless each image has one of the classes; without classes, if there are labels."
+    if not classes:
+        if labels is not None:
+            raise ValueError("This network takes no labels; leave them out, or train one that does: digits-conditional.")
+        return
+    if labels is None:
+        raise ValueError(f"This network takes a class for each image, from 0 to {classes - 1}, and there are no labels.")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        raise ValueError(f"labels is {shown(getattr(labels, 'dtype', labels))}; it must be a tensor of int64.")
+    if labels.shape != (n,):
+        raise ValueError(f"labels has shape {tuple(labels.shape)} for {n:,} images; give one for each.")
+    if labels.device.type == "cpu":  # elsewhere a look would wait for the device
+        for wrong in labels[(labels < 0) | (labels >= classes)].tolist()[:1]:
+            raise ValueError(f"labels has {wrong}; this network's classes are 0 to {classes - 1}.")
+
+# %% ../nbs/04_networks.ipynb #04-22c
+def labels_from(labels,        # as asked for: a whole number for all images, one for each, or None: the classes in turn
+                classes: int,  # that the network takes; 0: none
+                n: int,        # images
+                first: int,    # number of the first image
+               ) -> list[Tensor]:  # one int64 tensor (n,); none where the network takes no classes
+    "The class of each image; ValueError, one sentence, for what is none."
+    if labels is None and classes:
+        labels = torch.arange(first, first + n) % classes
+    elif labels is not None:
+        try:
+            labels = torch.as_tensor(labels)
+        except (ValueError, TypeError, RuntimeError, OverflowError):
+            raise ValueError(f"labels is {shown(labels)}; it must be a whole number, or one for each image.") from None
+        labels = labels.expand(n) if labels.ndim == 0 else labels
+    check_labels(labels, classes, n)
+    return [] if labels is None else [labels]
+
 # %% ../nbs/04_networks.ipynb #04-23
 class Generator(Network):
     "G: z of shape (b, z_dim) → x of shape (b, c, h, w) in [-1, 1], built from a table of layers (paper, figure 1)."
@@ -168,17 +206,24 @@ class Generator(Network):
                  layers: list,            # rows (kind, out, kernel, stride, padding, norm, act, bias)
                  z_dim: int,              # length of z
                  z_law: str = "normal",   # "normal" or "uniform"
-                 slope: float = 0.2):     # of leaky ReLUs, if it has any
+                 slope: float = 0.2,      # of leaky ReLUs, if it has any
+                 classes: int = 0):       # that it can be told to draw; 0: none
         super().__init__()
         self.z_dim, self.z_law = whole(1, z_dim=z_dim), law_from(z_law)
-        rows, self.table = table_from(layers, (self.z_dim,))
-        self.config = {"layers": rows, "z_dim": self.z_dim, "z_law": str(z_law), "slope": slope_from(slope)}
-        self.layers = blocks(rows, (self.z_dim,), slope)
+        self.classes = whole(0, classes=classes)
+        rows, self.table = table_from(layers, (self.z_dim + self.classes,))
+        self.config = {"layers": rows, "z_dim": self.z_dim, "z_law": str(z_law), "slope": slope_from(slope),
+                       "classes": self.classes}
+        self.layers = blocks(rows, self.table.in_shape, slope)
 
     def forward(self,
-                z: Tensor,  # (b, z_dim)
-               ) -> Tensor: # x, (b, c, h, w)
+                z: Tensor,                      # (b, z_dim)
+                labels: Tensor | None = None,   # int64 (b,), where it takes classes
+               ) -> Tensor:                     # x, (b, c, h, w)
         self.check_input("z", z, (self.z_dim,))
+        check_labels(labels, self.classes, len(z))
+        if self.classes:
+            z = torch.cat([z, F.one_hot(labels, self.classes).to(z.dtype)], 1)
         return self.layers(z)
 
     @torch.no_grad()
@@ -187,17 +232,24 @@ class Generator(Network):
                seed: int = 0,     # decides z; with the weights it decides the images
                batch: int = 500,  # images made at a time
                first: int = 0,    # number of the first image, counted from 0
+               labels=None,       # classes, where it takes them: one for all, one for each; None: all in turn
               ) -> Tensor:  # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
         """Images first, first + 1, … of a seed, in eval mode: BatchNorm uses its running averages, so no image depends on its
         neighbours. The z of image i is the same to the last bit however many are drawn; the image is so up to rounding."""
         (n, batch), weight, was = whole(1, n=n, batch=batch), next(self.parameters()), self.training
         check_memory(8 * n * prod(self.table.out_shape), f"{counted(n)} images")  # the parts, and all of them together
         z = latent(n, self.z_dim, self.z_law, seed, first=first).to(weight.device, weight.dtype)
+        inputs = [z, *(y.to(weight.device) for y in labels_from(labels, self.classes, n, first))]
         self.eval()
         try:
-            return torch.cat([self(part) for part in z.split(batch)]).float()
+            return torch.cat([self(*part) for part in zip(*(t.split(batch) for t in inputs))]).float()
         finally:
             self.train(was)
+
+    def sheet(self, seed: int = 0) -> Tensor:  # decides z
+        "The samples that stand for it: 64; where it takes classes, eight of each, one class after the other."
+        labels = torch.arange(self.classes).repeat_interleave(8) if self.classes else None
+        return self.sample(64 if labels is None else len(labels), seed, labels=labels)
 
 # %% ../nbs/04_networks.ipynb #04-29
 class Discriminator(Network):
@@ -205,21 +257,45 @@ class Discriminator(Network):
     def __init__(self,
                  layers: list,          # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in one number
                  in_shape: list,        # (c, h, w) of the images
-                 slope: float = 0.2):   # of the leaky ReLUs
+                 slope: float = 0.2,    # of the leaky ReLUs
+                 classes: int = 0):     # of the images, that it can be told; 0: none
         super().__init__()
         rows, self.table = table_from(layers, in_shape)
-        self.in_shape = self.table.in_shape
+        self.in_shape, self.classes = self.table.in_shape, whole(0, classes=classes)
         if prod(self.table.out_shape) != 1:
             raise ValueError(f"The table ends in {self.table.out_shape}; a discriminator ends in one number: "
                              "add a layer of stride 2 before the last one, or end in a linear layer with one output.")
-        self.config = {"layers": rows, "in_shape": self.in_shape, "slope": slope_from(slope)}
+        self.config = {"layers": rows, "in_shape": self.in_shape, "slope": slope_from(slope), "classes": self.classes}
         self.layers = blocks(rows, self.in_shape, slope)
+        if self.classes:
+            features = prod([self.in_shape, *(row.out_shape for row in self.table)][-2])  # what the last layer reads
+            check_memory(4 * features * self.classes, f"{counted(self.classes)} classes")
+            self.project = nn.Linear(features, self.classes, bias=False)
 
     def forward(self,
-                x: Tensor,  # (b, c, h, w)
-               ) -> Tensor: # logits, (b,)
+                x: Tensor,                      # (b, c, h, w)
+                labels: Tensor | None = None,   # int64 (b,), where it takes classes
+               ) -> Tensor:                     # logits, (b,)
         self.check_input("x", x, self.in_shape)
-        return self.layers(x).flatten().float()
+        check_labels(labels, self.classes, len(x))
+        if not self.classes:
+            return self.layers(x).flatten().float()
+        h = self.layers[:-1](x)
+        of_class = self.project(h.flatten(1)).gather(1, labels[:, None])
+        return (self.layers[-1](h).flatten() + of_class.flatten()).float()
+
+class Given(nn.Module):
+    "A network that takes classes, with the labels of a batch: G(z, y) as a function of z, D(x, y) as one of x."
+    def __init__(self,
+                 net: nn.Module,   # G or D, perhaps wrapped
+                 labels: Tensor):  # int64 (b,)
+        super().__init__()
+        self.net, self.labels = net, labels
+
+    def forward(self,
+                batch: Tensor,  # z or x
+               ) -> Tensor:     # x or logits
+        return self.net(batch, self.labels)
 
 # %% ../nbs/04_networks.ipynb #04-38b
 _all_ = ["ASSETS", "Network", "find_model", "shipped"]  # of lesson 23; they can be imported from here as well

@@ -21,8 +21,9 @@ from dcgan.doctor import apart
 from dcgan.engine import onnx
 from dcgan.evaluation.reports import trained
 from dcgan.latent import direction, face_predictor, pool_of, slant, thickness
-from dcgan.networks import Generator, find_model, latent, shipped
+from dcgan.networks import Generator, latent
 from dcgan.plots import save_grid, write_aside
+from dcgan.weights import find_model, shipped
 
 HERE = Path(__file__).resolve().parent
 PAGE = "index.html", "playground.css", "main.js", "engine.js", "worker.js", "latent.js", "noise.js"

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import nbformat
 from lessonmap import drawn
+from reading import PARTS, framed
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "nbs"))
 from _sync import BADGE, IN_COLAB, is_published, place  # noqa: E402
 
-PARTS = [(0, "A GAN in one sitting"), (3, "The networks"), (6, "Training"), (12, "Results")]  # first lesson, caption
-BESIDE = "Beside the lessons", ["museum", "faq"]
+BESIDE = "Beside the lessons", ["museum", "faq", "capstone"]
 HOOD = "Under the hood"
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
@@ -135,18 +135,8 @@ def with_site_links(text, path):
     return "".join(piece if i % 2 else LINK.sub(kept, piece) for i, piece in enumerate(code))
 
 
-def minutes(cells):
-    "To read them, roughly: 200 words or 20 lines of code a minute, rounded to 5, what prepares left out."
-    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
-    shown = [cell for cell in cells if cell.cell_type == "code" and not is_setup(cell)]
-    lines = sum(bool(line.strip()) for cell in shown for line in cell.source.splitlines())
-    return max(5, 5 * round((words / 200 + lines / 20) / 5))
-
-
 def prepared(notebook, path):
     "The notebook as the site shows it: set-up folded, alternative texts, links; outputs as they are stored."
-    if re.match(r"\d\d_", path.name):
-        notebook.cells[0].source += f"\n\nAbout {minutes(notebook.cells)} minutes to read."
     notebook.cells = [with_alt(c) if c.cell_type == "code" else c for c in folded(notebook.cells)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -192,6 +182,8 @@ def pages():
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)
+        if path.stem != "index":
+            notebook = framed(notebook, path)
         made[f"{docname(path)}.ipynb"] = nbformat.writes(notebook)
     for name in ABOUT:
         text = (ROOT / name).read_text(encoding="utf-8")

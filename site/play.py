@@ -22,7 +22,8 @@ from build import SHEET, SHOWN  # noqa: E402
 from dcgan.data import digits, to_x  # noqa: E402
 from dcgan.doctor import apart  # noqa: E402
 from dcgan.latent import draw, jump, lerp, neighbours, slerp, walk  # noqa: E402
-from dcgan.networks import Generator, latent, shipped  # noqa: E402
+from dcgan.networks import Generator, latent  # noqa: E402
+from dcgan.weights import shipped  # noqa: E402
 
 NAMES = [shown.name for shown in SHOWN if shown.name in shipped()]
 SEED, NUMBER, N = 7, 3, 4

@@ -1,5 +1,6 @@
 "Features of D, the SVM on them, guided gradients, dropped filters: on small networks, and what wrong calls get; the lesson's exercises."
 import csv
+import json
 import re
 import shutil
 from statistics import mean, stdev
@@ -66,7 +67,7 @@ def test_lengths_are_those_of_the_table(name, maps):
 
 
 def test_the_length_of_the_paper():
-    "256, 512 and 1,024 maps at 4×4 are the 28,672 numbers of section 5.1."
+    "1,792 maps at 4×4 are the 28,672 numbers of section 5.1; these 256 + 512 + 1,024 are as many as its six layers had."
     table = RECIPES["dcgan-2015"].replace(image_size=32, filters=256).d_table
     assert [row.out_shape[0] for row in table[:-1]] == [256, 512, 1024]
     assert sum(16 * row.out_shape[0] for row in table[:-1]) == 28_672
@@ -140,6 +141,19 @@ def test_the_svm_separates_what_can_be_separated(each):
     far, truth = blobs(20)
     assert linear_svm(f, y).score(far.numpy(), truth.numpy()) > (.7 if each == 1 else .9)
     assert (linear_svm(f, y, 3).predict(far.numpy()) == linear_svm(f, y, 3).predict(far.numpy())).all()
+
+
+@pytest.mark.parametrize(
+    "x, labels",
+    [
+        (torch.zeros(4, 1, 28, 28), torch.tensor([0, 1, 0])),
+        (torch.zeros(2, 1, 28, 28), torch.tensor([0., 1.])),
+        (torch.zeros(2, 1, 28, 28), torch.tensor([-1, 1])),
+    ],
+)
+def test_supervised_says_what_it_needs(D, x, labels):
+    with pytest.raises(ValueError, match=f"each of {len(x)} images needs a class, a whole number from 0"):
+        supervised(D, x, labels)
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(4, dtype=torch.long), torch.tensor([0, 1])])
@@ -273,9 +287,13 @@ def test_changed_cells():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_shipped_discriminators(name):
-    D = trained_d(name)
+    D, folder = trained_d(name), ASSETS / "features" / name
     assert not D.training and D.table.out_shape in ((1, 1, 1), (1,))
-    assert (ASSETS / "features" / name / "recipe.json").is_file(), "it says which run it is of"
+    assert (folder / "recipe.json").is_file(), "it says which run it is of"
+    assert json.loads((folder / "report.json").read_text())["command"].startswith("dcgan train")
+    assert (folder / "model.safetensors").stat().st_size < 1_500_000
+    a, b = (features(net, noise(2, *D.in_shape)) for net in (D, untrained(D)))
+    assert a.isfinite().all() and not torch.allclose(a, b, atol=.1)
 
 
 def test_loading_is_strict(tmp_path):
@@ -306,7 +324,16 @@ def test_each_measured_cell_has_five_draws():
     found = {}
     for r in rows:
         found.setdefault((r["data"], r["features"], r["labels"]), []).append(int(r["draw"]))
+    assert found.pop(("digits", "D", "4000")) == [0], "all digits take part: there is nothing to draw"
+    rest = [key for key in found if key[0] == "digits" and key[2] == "4000"]
+    assert sorted(key[1] for key in rest) == ["PCA", "pixels", "supervised", "untrained"]
+    assert all(found.pop(key) == [0] for key in rest)
     assert found and all(sorted(draws) == list(range(5)) for draws in found.values())
+    sizes = {"digits": {10, 50, 200, 1000}, "house_numbers": {1000}, "photographs": {1000}}
+    kinds = {"D", "untrained", "pixels", "PCA", "supervised"}
+    for data, labels in sizes.items():
+        more = {"other D"} if data == "photographs" else set()
+        assert {(kind, int(n)) for d, kind, n in found if d == data} == {(k, n) for k in kinds | more for n in labels}
     assert all(
         0 < float(r["accuracy"]) <= 1 and r["machine"] and re.match(r"\d{4}-\d\d-\d\d$", r["date"])
         for r in rows

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dcgan.data import to_x
 from dcgan.datasets.drawn import FACTORS, faces
+from dcgan.evaluation.metrics import nearest
 from dcgan.latent import (
     FACE_FACTORS,
     Pool,
@@ -17,6 +18,7 @@ from dcgan.latent import (
     Skill,
     along,
     arithmetic,
+    calculator,
     direction,
     draw,
     exemplars,
@@ -27,6 +29,8 @@ from dcgan.latent import (
     jump,
     lerp,
     neighbours,
+    player,
+    png,
     pool_of,
     scaled,
     score_arithmetic,
@@ -196,20 +200,71 @@ def test_arithmetic_and_neighbours():
     assert not torch.equal(neighbours(a[0], seed=1), neighbours(a[0], seed=2))
 
 
+def pixels(data):
+    "What a PNG file shows."
+    return np.asarray(Image.open(BytesIO(data)))
+
+
+def test_sheets_are_enlarged_and_numbered():
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(9)) * 2 - 1
+    plain = pixels(png(x, 2))
+    assert (plain[::8, ::8] == grid(x, 2)).all() and plain.shape == tuple(8 * n for n in grid(x, 2).shape[:2]) + (3,)
+    differs = (plain != pixels(png(x, 2, numbered=True))).any(2)
+    side = 8 * 10
+    assert differs[:side, :side].any() and differs[:side, side:].any() and differs[side:, :side].any()
+    assert not differs[side:, side + 16:].any(), "there is no fourth image, so no fourth number"
+
+
 def test_the_explorer_follows_its_sliders(toy):
     G, _ = toy
     v = torch.nn.functional.one_hot(torch.tensor(2), 10).float()
-    box = explorer(G, {"lower left": v, "nothing": 0 * v}, seed=4)
-    picture, slider, other = box.children
-    def pixels():
-        return np.asarray(Image.open(BytesIO(picture.value)))
-    before = pixels()
-    z = latent(1, 10, seed=4)
-    assert (before == grid(draw(G, z), 1)).all()
+    picture, slider, other = explorer(G, {"lower left": v, "nothing": 0 * v}, seed=4).children
+    before, z = picture.value, latent(1, 10, seed=4)
+    assert before == png(draw(G, z))
     slider.value = 1.
-    assert (pixels() == grid(draw(G, z + v), 1)).all() and not (pixels() == before).all()
+    assert picture.value == png(draw(G, z + v)) != before
     slider.value, other.value = 0., 1.
-    assert (pixels() == before).all()
+    assert picture.value == before
+
+
+def test_the_calculator_adds_what_is_chosen(toy):
+    G, _ = toy
+    z = latent(5, 10, seed=5)
+    choice, lists, text, picture = calculator(G, z, columns=3).children
+    a, b, c = lists.children
+    assert choice.value == png(draw(G, z), 3, numbered=True)
+    a.value, b.value, c.value = (0, 3), (1,), (2, 4)
+    means = z[[0, 3]].mean(0), z[1], z[[2, 4]].mean(0)
+    assert picture.value == png(draw(G, torch.stack([*means, means[0] - means[1] + means[2]])), 4)
+    assert text.value == "means of A, B and C; A − B + C"
+    b.value = ()
+    assert picture.value == b"" and text.value == "Choose one image or more for each of A, B and C."
+    b.value = (1,)
+    assert picture.value
+
+
+def test_the_player_shows_each_step(toy):
+    G, _ = toy
+    points = latent(3, 10, seed=6)
+    picture, controls = player(G, points, steps=4).children
+    play, slider = controls.children
+    x = draw(G, walk(points, 4))
+    assert slider.max == play.max == 8 and picture.value == png(x[:1])
+    slider.value = 5
+    assert picture.value == png(x[5:6]) and play.value == 5
+    play.value = 8
+    assert picture.value == png(x[8:]) and slider.value == 8
+
+
+def test_a_memorising_generator_is_caught(toy):
+    "It shows the nearest of thirty training images: no distance to them, and jumps along a walk."
+    G, _ = toy
+    train = G.sample(30, seed=7).flatten(1)
+    walks = [draw(G, walk(ends, 40)) for ends in latent(20, 10, seed=8).view(10, 2, 10)]
+    copied = [train[nearest(x.flatten(1), train)[1]].view_as(x) for x in walks]
+    assert all(nearest(x.flatten(1), train)[0].max() < .01 for x in copied)
+    assert all(nearest(x.flatten(1), train)[0].median() > 1 for x in walks)
+    assert all(jump(copy) > 2 * jump(x) for copy, x in zip(copied, walks))
 
 
 def test_own_samples_come_back(toy):
@@ -268,6 +323,13 @@ def test_the_shipped_predictor_reads_faces():
     assert [s.factor for s in found] == list(FACE_FACTORS)
     assert all(s.right > 175 and not s.at_chance for s in found)
     assert sum(p.stat().st_size for p in (ASSETS / "predictors/faces").iterdir()) < 300_000
+
+
+def test_the_stored_truncations_are_whole():
+    rows = list(csv.DictReader((ASSETS / "latent-truncation.csv").read_text().splitlines()))
+    assert len({r["limit"] for r in rows}) >= 5 and len(rows) == 5 * len({r["limit"] for r in rows})
+    assert all(0 <= float(r[c]) <= 1 for r in rows for c in ("precision", "recall", "coverage"))
+    assert all(r["date"] and r["machine"] and r["command"] for r in rows)
 
 
 def test_the_stored_scores_are_whole():
@@ -339,6 +401,12 @@ Z, X = torch.zeros(4, 10), torch.zeros(2, 1, 8, 8)
         (lambda G, P, pool: truncated(2, 3, 0), "above 0"),
         (lambda G, P, pool: explorer(G, {"turn": torch.zeros(9)}), "z has vectors of 10 numbers, turn of 9"),
         (lambda G, P, pool: explorer(G, {}), "one or more"),
+        (lambda G, P, pool: calculator(G, Z[:2]), "three or more vectors"),
+        (lambda G, P, pool: player(G, Z[:1]), "two points or more"),
+        (
+            lambda G, P, pool: pool_of(G, face_predictor(), 2),
+            "The images are 8×8 with 1 channel, this predictor takes 64×64 with 3",
+        ),
         (lambda G, P, pool: scaled(Z, 1, 1), "below high"),
     ],
 )

@@ -14,7 +14,7 @@ import lessonmap  # noqa: E402
 import pages  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
-from dcgan.networks import shipped  # noqa: E402
+from dcgan.weights import shipped  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +83,6 @@ def test_a_lesson_keeps_all_but_its_set_up(path, made):
     assert sum(len(c.get("outputs", [])) for c in shown) == len(before)
 
 
-def test_minutes_to_read():
-    words, code = new_markdown_cell("# 07 · Steps\n" + "word " * 1000), new_code_cell("x = 1\n\n" * 100)
-    assert pages.minutes([words]) == 5 and pages.minutes([code]) == 5 and pages.minutes([words, code, code]) == 15
-    assert pages.minutes([new_markdown_cell("short")]) == 5, "no lesson takes no time"
-    shown = pages.prepared(new_notebook(cells=[words, code]), ROOT / "nbs/07_steps.ipynb").cells[0].source
-    assert shown.endswith("\n\nAbout 10 minutes to read.")
-
-
 def test_alternative_text():
     html = new_output("display_data", data={"text/html": '<img src="data:x"><img alt="mine" src="data:y">'})
     cell = pages.with_alt(new_code_cell("#| fig-alt: A blue line.\nplot()", outputs=[html]))
@@ -132,10 +124,10 @@ def test_the_map():
 def test_comments_become_descriptions():
     from dcgan.recipes import Recipe
     from dcgan.shapes import Row
-    from dcgan.steps import Engine, d_step
+    from dcgan.steps import Precision, d_step
     assert docments.comments(d_step)["z"] == "noise (b, z_dim) for the fakes" and "return" in docments.comments(d_step)
     assert docments.comments(Row)["norm"] == "BatchNorm over the channels that come out"
-    assert "one that is there" in docments.comments(Engine).values() and "self" not in docments.comments(Engine)
+    assert "one that is there" in docments.comments(Precision).values() and "self" not in docments.comments(Precision)
     assert len(docments.comments(Recipe)) > 20, "the fields of its parents too"
     assert docments.comments(3) == {}
     lines = ["Two* of `a_b`."]
@@ -158,6 +150,15 @@ def test_next_leads_to_the_next_lesson(room):
         last = "\n".join(c["source"] for c in cells(path)[-3:] if c["cell_type"] == "markdown")
         found = re.findall(r"^Next: \[(.+?)\]\((.+?)\)", last, re.M)
         assert found == [(pages.title(after)[0], after.name)], f"{path.name} ends in a link to {after.name}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_links_into_a_lesson_find_their_heading(path):
+    text = "\n".join(c["source"] for c in cells(path) if c["cell_type"] == "markdown")
+    for target, anchor in re.findall(r"\]\(([^)\s#]*\.ipynb)?#([^)\s]+)\)", text):
+        there = cells((path.parent / target).resolve() if target else path)
+        heads = re.findall(r"^#+ (.+)$", "\n".join(c["source"] for c in there if c["cell_type"] == "markdown"), re.M)
+        assert anchor in [pages.jupyter_slug(re.sub("[`*]", "", head)) for head in heads], f"{target} has no heading for #{anchor}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

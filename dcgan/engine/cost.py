@@ -36,15 +36,16 @@ class Cost(NamedTuple):
 
 def cost(recipe: Recipe, # any
         ) -> Cost:
-    "What a step of D and one of G come to, from the tables alone."
+    "What a step of D and one of G come to, from the tables alone; what D does with labels is left out."
     must_be(Recipe, recipe=recipe)
-    g, d = recipe.g_table, recipe.d_table
+    g, d, fresh = recipe.g_table, recipe.d_table, recipe.g_fakes == "fresh"
+    both = left(g) + left(d) - prod(recipe.x_shape)  # what G draws is what D sees
     return Cost(
         g.macs + 6 * d.macs - 2 * first(d),
-        3 * g.macs - first(g) + 2 * d.macs,
+        (3 if fresh else 2) * g.macs - first(g) + 2 * d.macs,
         d.params,
         g.params,
-        max(2 * left(d), left(g) + left(d) - prod(recipe.x_shape)),
+        max(2 * left(d), both) if fresh else left(d) + both,
         max(prod(row.out_shape) for row in (*g, *d)),
     )
 

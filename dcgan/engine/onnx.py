@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..networks import Generator, latent
+from ..networks import Generator
 from ..plots import write_aside
 from ..values import home, library, must_be, shown
 
@@ -18,22 +18,25 @@ from ..values import home, library, must_be, shown
 OPSET = 20  # version of ONNX's list of operations
 
 def onnx_model(G: Generator,  # in any mode, which it keeps
-              ):              # an onnx.ModelProto: z (n, what its table takes) → x (n, c, h, w), for any n
-    "G in eval mode as a graph of ONNX operations. ImportError, with the extra to install, where a library is missing."
+              ):              # an onnx.ModelProto: z (n, z_dim) → x (n, c, h, w)
+    """G in eval mode as a graph of ONNX operations, for any n. Where G takes classes, z ends in a
+    number for each: 1 for its class, else 0. ImportError where the extra is not installed."""
     must_be(Generator, G=G)
     for name in ("onnx", "onnxscript"):
         try:
             library(name, "The export to ONNX")
         except ImportError:
-            raise ImportError(f"The export to ONNX needs {name}: pip install '.[onnx]' in a clone of the course.") from None
+            hint = "pip install '.[onnx]' in a clone of the course"
+            raise ImportError(f"The export to ONNX needs {name}: {hint}.") from None
     z, was = torch.zeros(2, *G.table.in_shape).to(next(G.parameters())), G.training
     G.eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries, about themselves
             program = torch.onnx.export(
-                G.layers, (z,), input_names=["z"], output_names=["x"], dynamic_shapes=({0: "n"},),
-                opset_version=OPSET, dynamo=True, optimize=False, external_data=False, verbose=False,
+                G.layers, (z,), input_names=["z"], output_names=["x"],
+                dynamic_shapes=({0: "n"},), opset_version=OPSET, dynamo=True,
+                optimize=False, external_data=False, verbose=False,
             )
     finally:
         G.train(was)
@@ -45,7 +48,7 @@ def onnx_model(G: Generator,  # in any mode, which it keeps
 # %% ../../nbs/under_the_hood/34_onnx.ipynb #34-14
 def halved(model,  # an onnx.ModelProto: changed in place
           ):       # the same
-    "Store weights in half precision, each tensor that loses nothing by it; a Cast makes them single again."
+    "Each tensor that loses nothing by it is stored in halves; a Cast makes them single again."
     from onnx import TensorProto, helper, numpy_helper
     graph, casts = model.graph, []
     for tensor in graph.initializer:
@@ -66,11 +69,11 @@ def halved(model,  # an onnx.ModelProto: changed in place
 def write_onnx(G: Generator,      # in any mode, which it keeps
                path: str | Path,  # the file to write: .onnx
               ) -> Path:          # the same
-    """One file that draws without PyTorch, for batches of any size; weights in halves where that loses nothing.
+    """One file that draws without PyTorch; weights in halves where that loses nothing.
     ImportError where the extra is missing; FileNotFoundError for a folder that does not exist."""
     if not isinstance(path, (str, Path)) or Path(path).suffix != ".onnx":
         name = shown(path.name if isinstance(path, Path) else path)
-        raise ValueError(f"path is {name}; the file to write ends in .onnx, such as digits.onnx.")
+        raise ValueError(f"path is {name}; it must end in .onnx, as in digits.onnx.")
     with write_aside(path) as aside:
         aside.write_bytes(halved(onnx_model(G)).SerializeToString())
     return home(path)
@@ -82,7 +85,7 @@ def portable_latent(n: int,                 # how many vectors
                     seed: int = 0,          # >= 0
                     first: int = 0,         # number of the first vector
                    ) -> np.ndarray:         # (n, z_dim), float32
-    "`networks.latent` without PyTorch, up to rounding: what a program in another language has to repeat."
+    "`networks.latent` without PyTorch, up to rounding, for programs in other languages to repeat."
     start, end = first * z_dim, (first + n) * z_dim
     word = np.random.SeedSequence((seed, 0, 1)).generate_state(1, np.uint64)[0] >> np.uint64(1)
     twister = np.random.RandomState(int(word) & 0xffffffff)

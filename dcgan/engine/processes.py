@@ -221,7 +221,8 @@ class Track:
         "The newest row, where this step has closed it."
         rows = trainer.history.rows
         if self.tracker and rows and rows[-1]["step"] == trainer.step:
-            self.tracker.log({name: value for name, value in rows[-1].items() if name != "step"}, step=trainer.step)
+            row = {name: value for name, value in rows[-1].items() if name != "step"}
+            self.tracker.log(row, step=trainer.step)
 
     def draw(self, trainer: Trainer) -> None:  # any
         "The fixed z, where a picture of them is due; Trackio's class takes numbers only."
