@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS := .venv/.docs
 NBGRADER := .venv/.nbgrader
+NODE := playground/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/under_the_hood/*.ipynb))
 NB := $(if $(N),$(filter %/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS)),$(NOTEBOOKS))
 JOBS ?= 2
@@ -15,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-
 	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers readme lesson judge ablations bench site site-test classroom grade
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers index readme lesson judge ablations bench site site-test playground classroom grade colab minutes
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -23,12 +24,15 @@ help:
 	@echo "make lab                        open JupyterLab on the lessons"
 	@echo "make nbval [N=03_shapes]        run the lessons again and compare every stored output"
 	@echo "make portable [N=03_shapes]     the same as other machines would: older processors, one thread and two; an hour for all"
+	@echo "make colab [N=03_shapes]        run the main path with Colab's versions of IPython, ipywidgets, matplotlib and numpy"
+	@echo "make minutes [N=03_shapes]      measure how long lessons take to run, for the index and the site"
 	@echo "make lesson N=03_shapes         export, execute, clean and check one lesson"
 	@echo "make execute [N=03_shapes]      run notebooks and store their outputs"
 	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"
 	@echo "make export                     write dcgan/, links and README.md from the notebooks"
-	@echo "make headers | readme           the last two of these alone"
+	@echo "make headers | index | readme   one of these alone: links; the index's tables and map; README.md"
 	@echo "make site | site-test           build the course as web pages into _site/html; build it anew and read it with a browser"
+	@echo "make playground                 the site's page that draws in the browser, into _site/html/playground; needs npm"
 	@echo "make ablations                  train the default with one guideline undone at a time: hours; goes on where it stopped"
 	@echo "make bench [ARGS='--nets r1']   race our loop against the textbook's on six networks: minutes on a quiet machine; adds rows to bench/train.csv"
 	@echo "make classroom [N=01_game]      notebooks for a class, in class/students and class/teacher; classroom/README.md says more"
@@ -70,6 +74,13 @@ nbval: setup
 portable: setup
 	@$(LESSON_ENV) $(BIN)/python tests/portable.py $(NBVAL) || $(FAILED)
 
+colab: setup
+	@nice -n 5 $(BIN)/python tests/colab.py $(basename $(notdir $(N))) || $(FAILED)
+
+minutes: setup
+	@$(BIN)/python site/reading.py measure $(basename $(notdir $(N)))
+	@$(BIN)/python nbs/_sync.py index readme
+
 pytest: setup
 	@MPLBACKEND=Agg OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=5 -n $(JOBS) --dist loadfile $(ARGS)
 
@@ -83,7 +94,7 @@ execute: setup
 clean-notebooks: setup
 	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)
 
-headers readme export: setup
+headers index readme export: setup
 	@$(BIN)/python nbs/_sync.py $(filter-out export,$@)
 
 $(DOCS): $(STAMP)
@@ -94,12 +105,22 @@ $(DOCS): $(STAMP)
 site: $(DOCS)
 	@$(BIN)/python site/pages.py _site/source
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m sphinx -q -W --keep-going -c site -d _site/doctrees -b html _site/source _site/html
-	@echo "The site is in _site/html: open index.html there."
+	@echo "The site is in _site/html: open index.html there. make playground adds the page that draws."
+
+$(NODE): playground/package.json playground/package-lock.json
+	@command -v npm >/dev/null || { echo "make playground fetches onnxruntime-web with npm, which is not here. Install Node.js 18 or newer; npm comes with it." >&2; exit 1; }
+	@npm ci --prefix playground --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null || \
+		{ echo "Fetching onnxruntime-web failed, see above. The next make tries again." >&2; exit 1; }
+	@touch $@
+
+playground: $(DOCS) $(NODE)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python playground/build.py _site/html/playground
+	@echo "The playground is in _site/html/playground. Look at it by: $(BIN)/python -m http.server --directory _site/html"
 
 site-test: $(DOCS)
 	@rm -rf _site
-	@$(MAKE) --no-print-directory site || $(FAILED)
-	@$(BIN)/python -m pytest -q site/browser.py || $(FAILED)
+	@$(MAKE) --no-print-directory site playground || $(FAILED)
+	@$(BIN)/python -m pytest -q -s site/browser.py site/play.py || $(FAILED)
 
 lesson: setup
 	@test -n "$(N)" || { echo "Which lesson? For example: make lesson N=03_shapes" >&2; exit 2; }

@@ -47,7 +47,7 @@ setup(
     packages=find_packages(include=["dcgan*"]),
     package_data={"dcgan": ["py.typed", "assets/*", "assets/**/*"]},
     install_requires=s["requirements"].split(),
-    extras_require={name: s[f"{name}_requirements"].split() for name in ("dev", "docs", "widgets", "classroom")},
+    extras_require={name: s[f"{name}_requirements"].split() for name in ("dev", "docs", "widgets", "track", "classroom", "onnx")},
     entry_points={"console_scripts": s["console_scripts"].split("\n")},
     zip_safe=False,
 )

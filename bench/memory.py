@@ -35,8 +35,9 @@ def anonymous():
 
 def bank(folder, n):
     "n images of noise, mapped from a file; made if it is not there."
-    def read(i, j): return list(np.random.default_rng(i).integers(0, 256, (j - i, *SHAPE), dtype=np.uint8))
-    images, _ = cached(Path(folder), f"noise-{n}", n, lambda: Job(f"noise-{n}", n, SHAPE, read))
+    draw = np.random.default_rng(0).integers
+    noise = (draw(0, 256, SHAPE, dtype=np.uint8) for _ in range(n))
+    images, _ = cached(Path(folder), f"noise-{n}", n, lambda: Job(f"noise-{n}", n, SHAPE, noise))
     return Bank(images, None, f"noise-{n}")
 
 

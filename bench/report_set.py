@@ -15,6 +15,7 @@ import csv
 import sys
 from datetime import date
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -45,12 +46,19 @@ def report_digits(npz: Path | None) -> Bank:
     if npz is None:
         bank = load("mnist", split="test")
         return bank._replace(images=bank.images[:REPORT], labels=bank.labels[:REPORT])
-    with np.load(npz) as file:
-        if not {"images", "labels"} <= set(file.files):
-            raise ValueError(f"{npz} holds {', '.join(file.files)}; expected images and labels.")
-        images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
-    if images.dtype != torch.uint8 or images.shape != (REPORT, 28, 28) or len(labels) != REPORT:
-        raise ValueError(f"{npz} holds images {images.dtype} {tuple(images.shape)}; expected uint8 ({REPORT}, 28, 28).")
+    try:
+        with np.load(npz) as file:
+            held = {name: file[name] for name in file.files}
+    except (ValueError, AttributeError, EOFError, BadZipFile):
+        raise ValueError(f"{npz} is no npz file; expected images uint8 ({REPORT}, 28, 28) and labels.") from None
+    if not {"images", "labels"} <= set(held):
+        raise ValueError(f"{npz} holds {', '.join(held)}; expected images and labels.")
+    images, labels = torch.from_numpy(held["images"]), torch.from_numpy(held["labels"]).long()
+    if images.dtype != torch.uint8 or images.shape != (REPORT, 28, 28) or labels.shape != (REPORT,):
+        raise ValueError(f"{npz} holds images {images.dtype} {tuple(images.shape)} and {len(labels)} labels; "
+                         f"expected uint8 ({REPORT}, 28, 28) and {REPORT}.")
+    if not 0 <= labels.min() <= labels.max() <= 9:
+        raise ValueError(f"{npz} has labels from {labels.min()} to {labels.max()}; expected digits, from 0 to 9.")
     return Bank(images[:, None], labels, "mnist, the first 5,000 of the test set")
 
 

@@ -41,7 +41,8 @@ def ship(run: Path, name: str) -> Path:
     (folder / "README.md").unlink()  # the hub's card
     for file in "recipe.json", "history.csv", "report.json":
         shutil.copy(run / file, folder / file)
-    film(run, folder / "film.png")
+    if not G.classes:  # else the sheet's first row is one class
+        film(run, folder / "film.png")
     return folder
 
 

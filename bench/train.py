@@ -46,7 +46,7 @@ def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     "One network's row."
     import torch
 
-    from dcgan.engine.cost import cost
+    from dcgan.engine.cost import cost, textbook_macs
     from dcgan.engine.speed import DTYPES, peak, race
     from dcgan.values import machine
     recipe = recipe_of(net, channels)
@@ -66,7 +66,7 @@ def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
         "rounds": given.rounds,
         "seconds": given.seconds,
         "peak_gflops": round(limit),
-        "textbook_share": round(cost(recipe).flops * found.textbook / 1e9 / limit, 4),
+        "textbook_share": round(2 * textbook_macs(recipe) * found.textbook / 1e9 / limit, 4),
         "share": round(cost(recipe).flops * found.ours / 1e9 / limit, 4),
         "textbook_mib": round(found.memories[0]),
         "ours_mib": round(found.memories[1]),

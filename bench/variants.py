@@ -118,9 +118,11 @@ class Mixed(Trainer):
                 fake = self.G(self.noise(0))
             real, fake = self.D(torch.cat([self.augment(x), self.augment(fake)])).split(len(x))
         loss = d_loss(real, fake, r.real_label, r.fake_label, r.d_reduction)
+        scaler = self.engine.scaler(self.opt_d)
         self.opt_d.zero_grad(set_to_none=True)
-        self.engine.backward(loss, self.opt_d)
-        self.engine.step(self.opt_d)
+        scaler.scale(loss).backward()
+        scaler.step(self.opt_d)
+        scaler.update()
         self.d_stats = loss.detach(), real_probability(real), real_probability(fake)
 
 
@@ -237,6 +239,7 @@ OF_NO_MATTER = (
     "sample_every",
     "save_every",
 )  # fields that change no result, or not the variant
+LATER = {"g_fakes": "fresh", "classes": 0}  # fields that came after the first rows, and what those rows had
 
 
 def digest(what: bytes) -> str: return hashlib.sha256(what).hexdigest()[:8]
@@ -262,7 +265,7 @@ class Variant(NamedTuple):
 
     def definition(self, images: int) -> dict:
         "Everything that decides a run of so many images and its distance, but the seed; plain values."
-        fields = {k: v for k, v in asdict(self.recipe).items() if k not in OF_NO_MATTER}
+        fields = {k: v for k, v in asdict(self.recipe).items() if k not in OF_NO_MATTER and LATER.get(k, ...) != v}
         return {"images": images, "judge": judge(), "trainer": self.trainer.__name__, "fields": fields,
                 "g_layers": listed(self.recipe.g_layers), "d_layers": listed(self.recipe.d_layers)}
 

@@ -47,6 +47,8 @@ INPUTS = {
     "16_inside/verdict": "*(lambda a, s: (a, [x + s + r.gauss(0, 0.02) for x in a]))"
                          "([r.uniform(0.4, 0.9) for _ in range(5)], r.choice([-0.05, 0, 0.05]))",
     "16_inside/guided": "t(4, 5), t(4, 5)",
+    "17_labels/with_maps": "t(4, r.randint(1, 3), 3, r.randint(2, 4)), torch.tensor([r.randint(0, 4) for _ in range(4)]), 5",
+    "17_labels/pairs": "t(2, 3), t(2), t(2, 3), t(2)",
     "20_values/settled": "{'a': np.int64(r.randint(0, 99)), 'b': torch.tensor(r.randint(0, 99) / 4), "
                          "'c': r.choice(['word', True, torch.ones(2)])}",
     "20_values/gibibytes": "int(2 ** r.uniform(11, 42))",
@@ -55,6 +57,8 @@ INPUTS = {
     "22_files/letterboxed": "b(2, r.choice([1, 3]), r.randint(1, 9), r.randint(1, 9))",
     "22_files/suspects": "*(lambda x, k: (x, [[len(p), zlib.crc32(p.numpy()) ^ (r.random() < 0.3)] "
                          "for p in x.split(k)]))(b(9, 1, 2, 2), r.randint(1, 4))",
+    "23_weights/renamed": "{r.choice(['main.', 'net.main.', 'layers.']) + str(r.randint(0, 3)): k for k in range(4)}, "
+                          "'main.', 'layers.'",
     "24_sources/read_idx": "(lambda a: bytes([0, 0, r.choice([8, 8, 8, 13]), a.ndim]) + b''.join(n.to_bytes(4, 'big') "
                            "for n in a.shape) + a.numpy().tobytes())(b(*(r.randint(1, 5) for _ in range(r.randint(1, 3)))))",
     "26_judge/confusion": "*(lambda k, n: (*(torch.tensor(r.choices(range(k), k=n)) for _ in range(2)), k))"
@@ -71,7 +75,12 @@ INPUTS = {
     "31_cost/unfrozen": "RECIPES[r.choice(['digits', 'svhn32'])].replace(filters=4 * r.randint(1, 9))",
     "31_cost/sent": "RECIPES[r.choice(['digits', 'celeba64'])].replace(filters=4 * r.randint(1, 9)), r.randint(1, 12)",
     "32_speed/faster": "r.uniform(0, 0.95), r.uniform(0.3, 20)",
+    "32_speed/shares": "RECIPES[r.choice(['digits', 'mnist28', 'svhn32'])], *(r.uniform(10, 999) for _ in range(3))",
     "33_cli/sentence": "OSError(r.randint(1, 30), f'reason {r.randint(0, 99)}', r.choice(['a/b', 'c', None]))",
+    "34_onnx/to_canvas": "np.random.default_rng(r.randrange(10**6)).uniform(-1, 1, (r.choice([1, 3]), r.randint(1, 4), r.randint(1, 4)))",
+    "34_onnx/stored_bytes": "[np.float32([r.choice([r.uniform(-9, 9), r.randint(-9, 9) / 4]) for _ in range(r.randint(1, 3))]) "
+                            "for _ in range(r.randint(1, 6))]",
+    "34_onnx/box_muller": "np.random.default_rng(r.randrange(10**6)).random(2 * r.randint(1, 9))",
 }
 
 

@@ -1,4 +1,4 @@
-"`python -m dcgan`: the command line of lesson 18. The one module that no notebook writes: nbdev can't start a file of this name."
+"`python -m dcgan`: the command line of lesson 33. The one module that no notebook writes: nbdev can't start a file of this name."
 import sys
 
 from dcgan.cli import main

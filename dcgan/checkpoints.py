@@ -5,7 +5,7 @@ __all__ = ['WRAPPERS', 'FORMAT', 'ENTRIES', 'ASIDE', 'bare_names', 'bare', 'made
            'save_checkpoint', 'read_checkpoint', 'unfit_weights', 'unfit_adam', 'unfit_rows', 'unfit',
            'find_checkpoint', 'precision_of', 'check_place', 'check_run', 'content', 'check_resume', 'setting',
            'changes', 'write_recipe', 'write_history', 'save_generator', 'clear_leftovers', 'animate_folder', 'picture',
-           'animate', 'reported', 'report', 'RunFolder']
+           'animate', 'reported', 'report', 'RunFolder', 'sheets_of', 'rows_of', 'moment', 'cut', 'replay']
 
 # %% ../nbs/10_checkpoints.ipynb #10-03
 import csv
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from html import escape
 from math import ceil
 from pathlib import Path
 from pickle import UnpicklingError
@@ -32,11 +33,11 @@ from torch import Tensor, nn
 
 # %% ../nbs/10_checkpoints.ipynb #10-04b
 from .data import order, to_x
-from .networks import Discriminator, Generator
+from .networks import Generator
 from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
 from .recipes import Recipe, command, differences, from_json, to_json
 from .training import COLUMNS, STATS, Trainer
-from .values import home, machine, whole
+from .values import home, library, machine, whole
 
 # %% ../nbs/10_checkpoints.ipynb #10-11
 WRAPPERS = "module", "_orig_mod"  # what DataParallel, torch.compile and a moving average put before a weight's name
@@ -226,7 +227,7 @@ def unfit(state: dict,     # a checkpoint of ours
     if other := [k for k, v in wanted.items() if type(then.get(k, v)) not in plain_kinds or then.get(k, v) != v]:
         return f"is of another recipe ({', '.join(other)} differ)"
     with torch.device("meta"):
-        G, D = Generator(recipe.g_layers, recipe.z_dim), Discriminator(recipe.d_layers, recipe.x_shape)
+        G, D = recipe.built()
     parts = {"G": (unfit_weights, G), "D": (unfit_weights, D), "opt_g": (unfit_adam, G), "opt_d": (unfit_adam, D)}
     for name, (unfit_part, net) in (parts | ({"G_ema": (unfit_weights, G)} if recipe.ema else {})).items():
         wrong = unfit_part(state[name], net) if isinstance(state.get(name), dict) else "nothing"
@@ -302,11 +303,12 @@ def check_run(recipe: Recipe,       # asked for
     return find_checkpoint(run_dir, recipe)
 
 # %% ../nbs/10_checkpoints.ipynb #10-33
-def content(images: Tensor,  # uint8 (n, c, h, w)
+def content(images: Tensor,                # uint8 (n, c, h, w)
+            labels: Tensor | None = None,  # int64 (n,), where the networks take them
            ) -> int:
-    "A checksum of all pixels: the same for the same images, wherever they lie."
+    "A checksum of all pixels and labels: the same for the same images, wherever they lie."
     checksum = 0
-    for part in images.split(1024):
+    for part in [*images.split(1024), *([] if labels is None else [labels])]:
         checksum = zlib.crc32(part.cpu().contiguous().numpy(), checksum)
     return checksum
 
@@ -320,9 +322,10 @@ def check_resume(trainer: Trainer, # about to go on
         raise ValueError(
             f"The run was trained on {state['images']:,} images, but now there are {n:,}; bring back the same."
         )
-    now = content(trainer.images)
+    now = content(trainer.images, trainer.labels)
     if state.get("content", now) != now:
-        raise ValueError(f"The {n:,} images of {r.data} are other images than those that the run was trained on; "
+        what = "images" if trainer.labels is None else "images or labels"
+        raise ValueError(f"The {n:,} images of {r.data} are other {what} than those that the run was trained on; "
                          "bring back the same, or start a new run.")
     if state["step"] > trainer.total:
         raise ValueError(f"The run is in epoch {ceil(state['step'] / len(trainer.batches))} already; "
@@ -416,9 +419,9 @@ def animate_folder(folder: Path,      # with the pictures of a run, named so tha
 def picture(trainer: Trainer, # any
             path: Path,       # the PNG to write
            ) -> None:
-    "The run's 64 fixed z, as its generator draws them now, 8×8."
+    "The run's fixed z, as its generator draws them now, eight in a row."
     path.parent.mkdir(exist_ok=True)
-    save_grid(trainer.best_G.sample(64, seed=trainer.recipe.seed), path)
+    save_grid(trainer.best_G.sheet(trainer.recipe.seed), path)
 
 def animate(trainer: Trainer, # where it ended
             folder: Path,     # its run's
@@ -473,7 +476,7 @@ class RunFolder:
     def begin(self, trainer: Trainer) -> None:  # about to train
         "Make the folder and its first checkpoint, or go on from the one in it; nothing is touched before all is checked."
         state, note, self.path = trainer.engine.ask(lambda: self.claimed(trainer))
-        self.content = state.get("content") or content(trainer.images)
+        self.content = state.get("content") or content(trainer.images, trainer.labels)
         if self.resume:
             trainer.load_state(bare(state))
             trainer.notes += [n for n in (note, changes(state, setting(trainer))) if n]
@@ -577,3 +580,91 @@ class RunFolder:
         if self.pictures and trainer.engine.main:
             with writing(self.path):
                 picture(trainer, self.path / name)
+
+# %% ../nbs/10_checkpoints.ipynb #10-45i
+def sheets_of(folder: Path,         # a run's
+             ) -> dict[int, Path]:  # step: the picture drawn after it, in order
+    "The pictures of a run's fixed z. FileNotFoundError or ValueError where there are none."
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; name the folder of a run, "
+                                "such as runs/digits-001.")
+    names = re.compile(r"step-(\d+)\.png")
+    paths = [path for path in folder.glob("samples/*") if names.fullmatch(path.name)]
+    if not paths:
+        raise ValueError(f"{folder} holds no pictures in samples/: it is no run, "
+                         "or a run that kept none.")
+    found = {int(names.fullmatch(path.name)[1]): path for path in paths}
+    return dict(sorted(found.items()))
+
+def rows_of(folder: Path,      # a run's
+           ) -> list[dict]:    # of its history, all values as text; none where there is no history
+    "What history.csv holds."
+    path = folder / "history.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8", errors="replace") as f:
+        return list(csv.DictReader(f))
+
+# %% ../nbs/10_checkpoints.ipynb #10-45j
+def moment(folder: Path, # a run's
+           step: int,    # one of those after which it drew a picture
+          ):             # a PIL image: samples above, curves below
+    """What a run drew after a step, and its curves up to there.
+    ValueError for a picture or a history that can't be read."""
+    from PIL import Image
+    sheets, rows = sheets_of(folder), rows_of(folder)
+    if step not in sheets:
+        some = ", ".join(map(str, list(sheets)[:9]))
+        raise ValueError(f"{folder} has no picture of step {step}; it has {some} …")
+    parts = [sheets[step]]
+    if rows:
+        cut(curves(rows), step).savefig(file := io.BytesIO(), format="png")
+        parts.append(file)
+    try:
+        images = [Image.open(part).convert("RGB") for part in parts]
+    except OSError:
+        raise ValueError(f"{sheets[step]} can't be read: it is cut short, or no picture.") from None
+    size = max(i.width for i in images), sum(i.height for i in images)
+    page = Image.new("RGB", size, "white")
+    for top, image in zip((0, images[0].height), images):
+        page.paste(image, ((page.width - image.width) // 2, top))
+    return page
+
+# %% ../nbs/10_checkpoints.ipynb #10-45l
+def cut(figure,    # matplotlib Figure of a whole history
+        step: int, # the last one to be seen
+       ):          # the same figure
+    "Lines end at the step; axes stay those of the whole history."
+    for ax in figure.axes:
+        ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
+        for line in ax.lines:
+            x, y = map(np.asarray, line.get_data())
+            if not line.get_label().startswith("_"):  # a line across the panel has no name
+                line.set_data(x[x <= step], y[x <= step])
+        ax.axvline(step, color="black", lw=0.8, ls="--")
+    return figure
+
+# %% ../nbs/10_checkpoints.ipynb #10-45o
+def replay(folder: str | Path,  # a run's
+          ):                    # an ipywidgets box
+    "A slider through the moments of a run. A missing run is a sentence in the widget."
+    widgets, folder = library("ipywidgets", "The replay of a run"), home(folder)
+    text, picture = widgets.HTML(), widgets.Image(format="png")
+    try:
+        steps = list(sheets_of(folder))
+    except (OSError, ValueError) as e:
+        text.value = escape(str(e), quote=False)
+        return widgets.VBox([text])
+    slider = widgets.SelectionSlider(options=steps, value=steps[-1], description="step",
+                                     continuous_update=False)
+
+    def update(_=None):
+        try:
+            moment(folder, slider.value).save(file := io.BytesIO(), format="PNG")
+            text.value = f"step {slider.value:,} of {steps[-1]:,}"
+            picture.value = file.getvalue()
+        except (OSError, ValueError) as e:
+            text.value, picture.value = escape(str(e), quote=False), b""
+    slider.observe(update, "value")
+    update()
+    return widgets.VBox([slider, text, picture])

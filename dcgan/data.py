@@ -81,13 +81,18 @@ def draws(*key: int                   # whole numbers from 0: what for, seed, ep
     return np.random.default_rng(key)
 
 # %% ../nbs/06_data.ipynb #08-14
+@lru_cache(maxsize=2)
+def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+    "Drawn once an epoch, however often it is asked for."
+    return torch.from_numpy(draws(ORDER, seed, epoch).permutation(n))
+
 def order(n: int,       # images in the data set
           seed: int,    # the run's seed
           epoch: int    # 0, 1, 2, …
          ) -> Tensor:   # int64 (n,), a permutation of 0 … n-1
     "The order in which an epoch sees the images: a function of (seed, epoch)."
     whole(1, n=n), _up_to(10**9, n=n)
-    return torch.from_numpy(draws(ORDER, seed, epoch).permutation(n))
+    return _permutation(n, seed, epoch).clone()
 
 # %% ../nbs/06_data.ipynb #08-20
 def check_x(x: Tensor  # what should be a batch of x
@@ -166,6 +171,13 @@ class Batches:
         "Steps in an epoch."
         return len(self.images)//self.batch_size + (self.kept > 0)
 
+    def places(self, e: int,     # which epoch, from 0
+                     step: int   # in it, from 0
+              ) -> Tensor:       # int64 (b,)
+        "Which images this process sees in a step."
+        size = self.batch_size
+        return _permutation(len(self.images), self.seed, e)[step*size:(step + 1)*size].tensor_split(self.world)[self.rank]
+
     def epoch(self, e: int,           # which epoch, from 0
                     start: int = 0    # the first step wanted, to go on in the middle
              ) -> Iterator[Tensor]:   # x, float32 (b, c, h, w) in [-1, 1]
@@ -180,11 +192,10 @@ def batches_of(cut: Batches,     # the data set, and how it is cut
               ) -> Iterator[Tensor]:
     "One x after the other: order, slice of this process, range, rotation."
     must_be(Batches, cut=cut)
-    n, size = len(cut.images), cut.batch_size
-    where = order(n, cut.seed, e)
+    n = len(cut.images)
     angles = torch.from_numpy(draws(ROTATE, cut.seed, e).uniform(-cut.rotate, cut.rotate, n))
     for step in range(start, len(cut)):
-        i = where[step*size:(step + 1)*size].tensor_split(cut.world)[cut.rank]
+        i = cut.places(e, step)
         x = to_x(cut.images[i.to(cut.images.device)])
         yield rotated(x, angles[i]) if cut.rotate else x
 

@@ -22,9 +22,9 @@ from torch.optim import Adam
 
 # %% ../nbs/08_training.ipynb #10-04
 from .data import Batches, shift
-from .networks import Discriminator, Generator, latent
+from .networks import Discriminator, Generator, Given, check_labels, latent
 from .plots import FAKE, REAL, Picture, show_grid
-from .steps import Engine, Targets, as_is, average_beta, d_step, follow, g_step
+from .steps import Engine, Targets, as_is, average_beta, d_step, follow, g_step, twice
 from .values import plain, whole
 
 # %% ../nbs/08_training.ipynb #10-06c
@@ -44,6 +44,7 @@ class Settings:
     real_label: float = 1.          # D's target for real images; below 1: one-sided smoothing
     fake_label: float = 0.          # D's target for fakes; above 0: two-sided smoothing
     d_reduction: Literal["sum", "mean"] = "sum"  # of the two halves of D's loss
+    g_fakes: Literal["fresh", "reuse"] = "fresh"  # of G's step: its own, or those that D's step has just seen
     ema: float | None = None        # decay of the moving average of G's weights; none: no average
     seed: int = 0                   # decides weights, noise and the order of the images
     log_every: int = 20             # steps between rows of the history
@@ -191,21 +192,23 @@ class Trainer:
                  recipe: Settings,              # what to train; its `networks()` makes G and D
                  images: Tensor,                # uint8 (n, c, h, w)
                  engine: Engine | None = None,  # device, precision, processes; none: this CPU, in fp32
-                 callbacks: Sequence = ()):     # what looks on; see `train`
-        self.recipe, self.images, self.engine, self.callbacks = recipe, images, engine or Engine(), list(callbacks)
-        self.engine.same(recipe)
+                 callbacks: Sequence = (),      # what looks on; see `train`
+                 labels: Tensor | None = None):  # int64 (n,), where the networks take classes (lesson 17)
+        self.recipe, self.images, self.labels = recipe, images, labels
+        self.engine, self.callbacks = engine or Engine(), list(callbacks)
         r, e = recipe, self.engine
+        e.same(recipe)
         self.batches = Batches(e.hold(images), r.batch_size, r.seed, r.last_batch, r.rotate, e.rank, e.world)
         G, D = (e.place(net) for net in r.networks())
         if images.shape[1:] != D.in_shape:
             raise ValueError(f"The images are {tuple(images.shape[1:])}, the recipe asks for {tuple(D.in_shape)}.")
+        check_labels(labels, D.classes, len(images))
         self.G_ema = deepcopy(G) if r.ema else None
         self.opt_g, self.opt_d = self.adam(G, r.lr_g), self.adam(D, r.lr_d)
         self.G, self.D = e.share(G), e.share(D)
         self.history, self.step, self.total = History(r.log_every, e.device), 0, r.epochs * len(self.batches)
         self.n = r.batch_size // e.world                        # images of a step, in this process
-        self.stopped = 0                                        # the signal that ended the run early
-        self.kept = ""                                          # where a callback keeps the run
+        self.again, self.stopped, self.kept = None, 0, ""       # D's fakes for G's step; the signal that ended it; its folder
         self.notes = [n for n in [self.batches.note] if n]      # what should be said before it starts
 
     def adam(self,
@@ -216,10 +219,8 @@ class Trainer:
         betas, fused = (self.recipe.beta1, self.recipe.beta2), self.engine.device.type in ("cpu", "cuda")
         return Adam(net.parameters(), lr=lr, betas=betas, fused=fused)
 
-    def noise(self,
-              draw: int,   # 0: for D's step; 1: for G's
-             ) -> Tensor:  # z, (b, z_dim)
-        "This process's share of the step's latent vectors, which are drawn for the whole batch."
+    def noise(self, draw: int) -> Tensor:  # 0: for D's step; 1: for G's
+        "z, (b, z_dim): this process's share of the step's latent vectors, which are drawn for the whole batch."
         G, r, e = self.engine.bare(self.G), self.recipe, self.engine
         z = latent(r.batch_size, G.z_dim, G.z_law, r.seed, 2 * self.step + 1 + draw)
         return z.tensor_split(e.world)[e.rank][:self.n].to(e.device, non_blocking=True)
@@ -232,18 +233,27 @@ class Trainer:
         first = self.engine.rank * self.n  # this process's place in the whole batch
         return partial(shift, pixels=self.recipe.shift, seed=self.recipe.seed, step=self.step, first=first)
 
-    def train_discriminator(self,
-                            x: Tensor, # real images (b, c, h, w) in [-1, 1]
-                           ) -> None:
+    def given(self, net: nn.Module) -> nn.Module:  # G or D
+        "The network; where it takes classes, with those of this step's images, which its fakes have too."
+        if self.labels is None:
+            return net
+        where = self.batches.places(*divmod(self.step, len(self.batches)))[:self.n]
+        return Given(net, self.labels[where].to(self.engine.device, non_blocking=True))
+
+    def train_discriminator(self, x: Tensor) -> None:  # real images (b, c, h, w) in [-1, 1]
         "D's step."
         r, self.n = self.recipe, len(x)
         x = x.to(self.engine.device, memory_format=torch.channels_last, non_blocking=True)
-        targets = Targets(r.real_label, r.fake_label, r.d_reduction)
-        self.d_stats = d_step(self.D, self.G, self.opt_d, x, self.noise(0), targets, self.engine, self.augment)
+        D, G, targets = self.given(self.D), self.given(self.G), Targets(r.real_label, r.fake_label, r.d_reduction)
+        if r.g_fakes == "reuse":
+            G, self.again = twice(G)
+        self.d_stats = d_step(D, G, self.opt_d, x, self.noise(0), targets, self.engine, self.augment)
 
     def train_generator(self) -> None:
         "G's step, on as many fakes as D has just seen real images; then the moving average follows."
-        self.g_stats = g_step(self.engine.bare(self.D), self.G, self.opt_g, self.noise(1), self.engine, self.augment)
+        D, G = self.given(self.engine.bare(self.D)), self.again or self.given(self.G)
+        self.again = None
+        self.g_stats = g_step(D, G, self.opt_g, self.noise(1), self.engine, self.augment)
         self.follow()
 
     def follow(self) -> None:
@@ -296,10 +306,8 @@ class Trainer:
             self.tell("close")
         return self
 
-    def tell(self,
-             event: str,  # name of a callback's method
-            ) -> list:    # what they return
-        "Call the method of every callback that has it, in their order, while the clock stands still."
+    def tell(self, event: str) -> list:  # name of a callback's method
+        "Call the method of every callback that has it, in their order, while the clock stands still; what they return."
         with self.history.paused():
             return [getattr(c, event)(self) for c in self.callbacks if hasattr(c, event)]
 
@@ -331,10 +339,8 @@ class Trainer:
         "FloatingPointError if a recent loss or a weight is not finite."
         self.history.check(self.step)
         if not all(p.isfinite().all() for net in (self.G, self.D) for p in net.parameters()):
-            raise FloatingPointError(
-                f"A weight is not a number any more after step {self.step}; the last checkpoint is from "
-                "before it: try lower learning rates."
-            )
+            raise FloatingPointError(f"A weight is not a number any more after step {self.step}; the last checkpoint "
+                                     "is from before it: try lower learning rates.")
 
     def parts(self) -> dict:
         "What has a state_dict, by name; in fp16 the gradient scalers too."
@@ -351,9 +357,7 @@ class Trainer:
                   "elapsed": perf_counter() - self.history.since, "recent": self.history.table()}
         return values | {name: part.state_dict() for name, part in self.parts().items()}
 
-    def load_state(self,
-                   state: dict, # from `state`
-                  ) -> None:
+    def load_state(self, state: dict) -> None:  # from `state`
         "Take over what `state` returned; a part that it does not have (a gradient scaler) stays fresh."
         for name, part in self.parts().items():
             if name in state:

@@ -4,6 +4,7 @@
 __all__ = ['known', 'plain', 'shown', 'whole', 'must_be', 'counted', 'check_memory', 'home', 'library', 'machine']
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-03
+import os
 import platform
 from collections.abc import Iterable
 from decimal import Decimal
@@ -87,10 +88,10 @@ def check_memory(needed: int, # bytes
 def home(path: str | Path, # as somebody wrote it
         ) -> Path:
     "The path, a leading ~ or ~somebody replaced by that home folder; ValueError for somebody who has none here."
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{Path(path).parts[0]} is no home folder on this machine; write the path in full.") from None
+    full = os.path.expanduser(path)
+    if str(path).startswith("~") and full == str(path):
+        raise ValueError(f"{Path(path).parts[0]} is no home folder on this machine; write the path in full.")
+    return Path(full)
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09l
 def library(name: str,  # to import

@@ -1,6 +1,6 @@
 """Keep what is made from the notebooks in step with them: package, links, README.
 
-    python nbs/_sync.py [headers] [export] [readme]    write them (no name: all three)
+    python nbs/_sync.py [headers] [export] [index] [readme]    write them (no name: all four)
     python nbs/_sync.py --check                        write nothing else, fail if one was out of step
 """
 import re
@@ -14,7 +14,7 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 COLAB = "https://colab.research.google.com/github"
-BESIDE = "museum.ipynb", "faq.ipynb"  # run like lessons, but have no number
+BESIDE = "museum.ipynb", "faq.ipynb", "capstone.ipynb"  # run like lessons, but have no number
 
 
 BADGE = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)"
@@ -91,6 +91,29 @@ def export(check):
     return sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
 
 
+def index(check):
+    "Write the tables of index.ipynb and the map of the lessons; the names of the files that changed."
+    sys.path.insert(0, str(ROOT / "site"))
+    from lessonmap import picture
+    from reading import filled
+    path, drawing = ROOT / "nbs/index.ipynb", ROOT / "images/lessons.svg"
+    if not path.exists():
+        return []
+    notebook, changed, svg = nbformat.read(path, as_version=4), [], picture()
+    before = [c.source for c in notebook.cells]
+    for c in notebook.cells:
+        c.source = filled(c.source)
+    if before != [c.source for c in notebook.cells]:
+        changed.append("nbs/index.ipynb")
+        if not check:
+            nbformat.write(notebook, path)
+    if not drawing.exists() or drawing.read_text(encoding="utf-8") != svg:
+        changed.append("images/lessons.svg")
+        if not check:
+            drawing.write_text(svg, encoding="utf-8")
+    return changed
+
+
 def readme(check):
     "Write README.md from index.ipynb, whose links start in nbs/; the name, if it changed."
     index, path = ROOT / "nbs/index.ipynb", ROOT / "README.md"
@@ -116,7 +139,7 @@ def readme(check):
 def main(args):
     "Run the named jobs, or all; with --check, exit 1 if one found work to do."
     check, names = "--check" in args, [a for a in args if a != "--check"]
-    jobs = {"headers": headers, "export": export, "readme": readme}
+    jobs = {"headers": headers, "export": export, "index": index, "readme": readme}
     if unknown := [n for n in names if n not in jobs]:
         sys.exit(f"_sync.py knows {', '.join(jobs)} and --check, not {' '.join(unknown)}.")
     changed = sum((jobs[n](check) for n in names or jobs), [])

@@ -50,10 +50,12 @@ async function read(page) {
   await fetch("/found", {method: "POST", body: JSON.stringify(found)});
 })();
 </script>"""
+PLAYGROUND = HTML / "playground"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    "The built files, the probing page, a page that breaks the rule, and what the browser sends back."
+    "The built files, the probing page, pages that break a rule or lack something, and what the browser sends back."
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript", ".wasm": "application/wasm"}
 
     def page(self, text):
         body = text.encode()
@@ -68,7 +70,14 @@ class Handler(SimpleHTTPRequestHandler):
             self.page(self.server.probe)
         elif self.path == "/guilty":
             self.page('<!doctype html><title>guilty</title><img src="https://elsewhere.invalid/x.png">')
+        elif self.path.startswith(("/nowasm/index.html", "/gone/index.html")):  # the playground without something
+            text = (PLAYGROUND / "index.html").read_text(encoding="utf-8")
+            lost = "<script>WebAssembly = undefined</script>" if self.path.startswith("/nowasm/") else ""
+            self.page(text.replace("<script", f"{lost}<script", 1))
+        elif self.path.startswith("/gone/") and self.path.endswith(".onnx"):
+            self.send_error(404)
         else:
+            self.path = re.sub("^/(nowasm|gone)/", "/playground/", self.path)
             super().do_GET()
 
     def do_POST(self):
@@ -89,13 +98,13 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
-def browse(pages, folder):
-    "What the browser found on each page, by its name, and what it refused to fetch from another host."
+def browse(probe, folder):
+    "What the probing page sent back, and what the browser refused to fetch from another host."
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if not browser:
         pytest.fail(f"make site-test needs one of these browsers: {', '.join(BROWSERS)}. Install one.")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(HTML)))
-    server.probe, server.refused, server.done = PROBE % (PHONE, json.dumps(pages)), [], threading.Event()
+    server.probe, server.refused, server.done = probe, [], threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
                "--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0",
@@ -107,15 +116,16 @@ def browse(pages, folder):
         process.terminate()
         process.wait(30)
         server.shutdown()
-    return {row["page"]: row for row in server.found}, server.refused
+    return server.found, server.refused
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     assert (HTML / "index.html").exists(), "there is no site: make site"
-    pages = [f"/{p}.html" for p in ["index", "map", "glossary", *LESSONS, "api/steps", "api/networks"]]
-    searches = [f"/search.html?q={word}" for word in SEARCHES]
-    return browse(["/guilty", *pages, *searches], tmp_path_factory.mktemp("browser"))
+    names = ["index", "map", "glossary", "nbs/index", "CONTRIBUTING", "CHANGELOG", *LESSONS, *(f"api/{m}" for m in modules())]
+    pages = ["/guilty", *(f"/{name}.html" for name in names), *(f"/search.html?q={word}" for word in SEARCHES)]
+    found, refused = browse(PROBE % (PHONE, json.dumps(pages)), tmp_path_factory.mktemp("browser"))
+    return {row["page"]: row for row in found}, refused
 
 
 def test_no_request_to_another_host(seen):

@@ -1,6 +1,6 @@
 """The map of the lessons: which builds on which, read off titles and imports.
 
-    python site/lessonmap.py > map.svg
+    python site/lessonmap.py > images/lessons.svg    (make export does it too)
 """
 import html
 import re
@@ -15,7 +15,7 @@ HOOD = "under_the_hood"
 STYLE = (".lesson-map text{font:13px sans-serif;fill:currentColor}.lesson-map .part{font-weight:bold}"
          ".lesson-map path{fill:none;stroke:currentColor;opacity:.6}.lesson-map .across{stroke-dasharray:3 3;opacity:.45}"
          ".lesson-map .head,.lesson-map circle{fill:currentColor;opacity:1}")
-SHARED = "values"                # small functions that nearly every module uses: no arcs
+SHARED = "values", "weights"     # the lowest modules, on which nearly every other one stands: no arcs
 
 
 def lessons(paths):
@@ -35,7 +35,7 @@ def lessons(paths):
 def needs(found):
     "Which lessons each one imports from: {path: set of paths}."
     writer = {module: path for path, (_, module, _) in found.items() if module}
-    return {path: {writer[m] for m in imported if m in writer and m != SHARED} - {path}
+    return {path: {writer[m] for m in imported if m in writer and m not in SHARED} - {path}
             for path, (_, _, imported) in found.items()}
 
 
@@ -77,6 +77,14 @@ def drawn(paths,                      # of the notebooks, in reading order
     return "".join([*out, "</svg>"])
 
 
-if __name__ == "__main__":
+def picture():
+    "The map as a file of its own: black on white, wherever it is shown, in a size that can be read."
     here = Path(__file__).resolve().parent.parent
-    print(drawn(sorted(here.glob("nbs/**/[0-9]*.ipynb"), key=lambda p: p.name), link=None), file=sys.stdout)
+    svg = drawn(sorted(here.glob("nbs/**/[0-9]*.ipynb"), key=lambda p: p.name), link=None)
+    height = re.search(rf'viewBox="0 0 {WIDTH} (\d+)"', svg)[1]
+    svg = svg.replace("<svg ", f'<svg width="{WIDTH}" height="{height}" ', 1)
+    return svg.replace("<style>", "<style>.lesson-map{background:white;color:black}", 1) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(picture())

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import nbformat
 from lessonmap import drawn
+from reading import PARTS, framed
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "nbs"))
 from _sync import BADGE, IN_COLAB, is_published, place  # noqa: E402
 
-PARTS = [(0, "A GAN in one sitting"), (3, "The networks"), (6, "Training"), (12, "Results")]  # first lesson, caption
-BESIDE = "Beside the lessons", ["museum", "faq"]
+BESIDE = "Beside the lessons", ["museum", "faq", "capstone"]
 HOOD = "Under the hood"
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+PLAYGROUND = '<a href="playground/index.html">**Open the playground**</a>'  # `make playground` writes it beside the pages
 ABOUT = ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
 
 
@@ -156,7 +157,7 @@ def contents():
         rows = [(f"[{title(ROOT / f'{p}.ipynb')[0]}]({p}.ipynb)", title(ROOT / f"{p}.ipynb")[1]) for p in pages]
         text += [f"### {caption}\n", "| lesson | what it is about |", "|---|---|", *[f"| {a} | {b} |" for a, b in rows], ""]
     trees = [toctree(caption, pages) for caption, pages in parts()]
-    trees += [toctree("Looking up", ["map", "glossary"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
+    trees += [toctree("Looking up", ["map", "glossary", "playground"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
     trees += [toctree("The project", ["About <nbs/index>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"])]
     return "\n".join(text), "\n".join(trees)
 
@@ -176,10 +177,13 @@ def own(name):
 def pages():
     "Every page by its place in the folder."
     lists, trees = contents()
-    made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md")}
+    made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md"),
+            "playground.md": own("playground.md").replace("<!-- open -->", PLAYGROUND)}
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)
+        if path.stem != "index":
+            notebook = framed(notebook, path)
         made[f"{docname(path)}.ipynb"] = nbformat.writes(notebook)
     for name in ABOUT:
         text = (ROOT / name).read_text(encoding="utf-8")

@@ -74,7 +74,7 @@ def tracked():
     git = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if git.returncode == 0:
         return [p for n in git.stdout.split("\0") if n and (p := ROOT / n).is_file()]
-    skip = {".venv", ".git", "_site", "runs", "data", "build", "dist", "__pycache__", ".ipynb_checkpoints", ".pytest_cache"}
+    skip = {".venv", ".git", "_site", "node_modules", "runs", "data", "build", "dist", "__pycache__", ".ipynb_checkpoints", ".pytest_cache"}
     return [p for p in ROOT.rglob("*") if p.is_file() and not skip & set(p.relative_to(ROOT).parts)]
 
 

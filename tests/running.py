@@ -11,6 +11,7 @@ def trainer(
     recipe,
     run_dir=None,
     images=None,
+    labels=None,
     device="cpu",
     precision="fp32",
     verbose=0,
@@ -24,14 +25,14 @@ def trainer(
     folder = [] if run_dir is None else [RunFolder(run_dir, resume, save_every, save_plots)]
     said, engine = Progress(verbose), engine_for(device, precision, Path(run_dir) if resume else None)
     if images is None:
-        images = load(
+        images, labels, *_ = load(
             recipe.data,
             image_size=recipe.image_size,
             channels=recipe.channels,
             images=recipe.images,
             data_dir=data_dir,
-        ).images
-    return Trainer(recipe, images, engine, [*folder, said, *callbacks])
+        )
+    return Trainer(recipe, images, engine, [*folder, said, *callbacks], labels if recipe.classes else None)
 
 
 def train(recipe, run_dir=None, **options):

@@ -1,5 +1,6 @@
 "The command line: what it does, and one sentence with exit status 2 for whatever can't be meant."
 import csv
+import inspect
 import io
 import json
 import os
@@ -11,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan import __version__
-from dcgan.cli import in_shell, main, typed
+from dcgan import __version__, cli
+from dcgan.cli import COMMANDS, in_shell, main, typed
 from dcgan.networks import Generator
-from dcgan.recipes import RECIPES, Recipe, command, from_json
+from dcgan.recipes import ABOUT, RECIPES, Recipe, command, from_json
 
 from running import train
 
@@ -197,7 +198,7 @@ def test_evaluate_adds_to_the_report_and_says_the_same_again(run, capsys):
 
 
 def test_evaluate_a_saved_folder_and_a_shipped_name(run, here, monkeypatch, capsys):
-    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    monkeypatch.setattr("dcgan.weights.ASSETS", here)
     (run / "generator").rename(here / "little")
     (here / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
@@ -297,8 +298,8 @@ def test_runs_are_numbered_and_the_end_says_what_to_open(here, capsys):
     for n in "001", "002":
         assert main(["train", "digits", *QUICK[:-1], "1"]) == 0
         out, err = capsys.readouterr()
-        last = out.splitlines()[-1]
-        assert err == "" and f"runs/digits-{n}/samples.png" in last and "images/s" in last and " s" in last
+        done, last = out.splitlines()[-2:]
+        assert err == "" and last.startswith(f"open runs/digits-{n}/samples.png") and "images/s" in done and " s" in done
         assert {"samples.png", "recipe.json", "checkpoint.pt"} <= set(os.listdir(f"runs/digits-{n}"))
     Path("runs/digits-010").mkdir()
     assert main(["train", "digits", *QUICK]) == 0 and capsys.readouterr() == ("", "")
@@ -371,7 +372,7 @@ def test_sample_draws_what_the_generator_draws(run, capsys):
 
 
 def test_sample_by_shipped_name(run, here, monkeypatch, capsys):
-    monkeypatch.setattr("dcgan.networks.ASSETS", here)
+    monkeypatch.setattr("dcgan.weights.ASSETS", here)
     (run / "generator").rename(here / "little")
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
@@ -420,8 +421,10 @@ def test_help_is_help(here, argv, capsys):
         status = e.code
     out, err = capsys.readouterr()
     assert status in (0, None) and "dcgan" in out and err == "" and not os.listdir()
-    if argv[0] == "train":
+    if "digits" in argv:
         assert "--lr-g" in out and "learning rate of G" in out and "--run" in out and "--name" not in out
+    elif argv[0] == "train":
+        assert "--run" in out and all(name in out for name in RECIPES)
 
 
 NETS = """
@@ -772,7 +775,7 @@ def test_the_version(capsys):
     assert said == f"dcgan {__version__}, torch {torch.__version__}\n" * 2
 
 
-@pytest.mark.parametrize("data, recipe", [("faces", "dcgan-2015"), ("svhn", "svhn32"), ("mnist", "mnist28"), ("cifar10", "digits")])
+@pytest.mark.parametrize("data, recipe", [("faces", "celeba64"), ("celeba", "celeba64"), ("house_numbers", "svhn32"), ("svhn", "svhn32"), ("mnist", "mnist28"), ("cifar10", "digits")])
 def test_the_name_of_a_data_set_is_answered_with_a_command(data, recipe, here, capsys):
     refused(["train", data], [f"'{data}' is a data set", f"dcgan train {recipe} --data {data}"], capsys)
 
@@ -829,3 +832,96 @@ def test_the_doctor_watches_a_run_and_reads_one(tiny, here, capsys):
     refused(["doctor", "nowhere"], ["There is no folder nowhere"], capsys)
     refused(["doctor"], ["which run"], capsys)
     refused(["doctor", "ill", "--deep"], ["'--deep'"], capsys)
+
+
+# What help loads, completion, and how it ends
+
+def loaded(*argv):
+    "Which of the slow libraries a fresh process has loaded after this command, and what it printed."
+    program = f"""
+import sys
+from dcgan.cli import main
+status = main({list(argv)})
+slow = "torch", "numpy", "matplotlib", "PIL", "scipy", "sklearn", "torchvision", "accelerate", "huggingface_hub"
+print(status, *(name for name in slow if name in sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stderr.split(), done.stdout
+
+
+@pytest.mark.parametrize("argv", [["--help"], [], ["train", "--help"], ["bench", "-h"], ["sample", "--help"]], ids=" ".join)
+def test_help_needs_no_torch(argv):
+    (status, *slow), out = loaded(*argv)
+    assert not slow and status == ("0" if argv else "2") and "dcgan" in out
+
+
+def test_what_a_command_loads_is_seen():
+    assert "torch" in loaded("recipes")[0]
+
+
+def test_the_recipes_are_named_without_importing_them():
+    assert cli.about() == ABOUT
+
+
+def test_help_fits_a_hundred_columns_and_tells_of_completion(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100 and "--tyro-write-completion bash FILE" in out
+    assert all(f" {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_s_completion_is_written(here, capsys, shell):
+    assert main(["--tyro-write-completion", shell, "dcgan.sh"]) == 0 and capsys.readouterr() == ("", "")
+    script = Path("dcgan.sh").read_text()
+    for word in (*COMMANDS, *RECIPES, "lr-g", "keep-every", "input-shape"):
+        assert word in script, f"{word} is not completed"
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n", "dcgan.sh"]).returncode == 0, "a script that bash can read"
+
+
+def test_a_second_ctrl_c_ends_with_a_word(here, monkeypatch, capsys):
+    def interrupted(self): raise KeyboardInterrupt
+    monkeypatch.setattr("dcgan.training.Trainer.train", interrupted)
+    assert main(["train", "digits", *QUICK, "--run", "r"]) == 130
+    assert capsys.readouterr() == ("", "dcgan: Interrupted.\n")
+
+
+def test_the_bar_shows_the_epoch_and_the_time_left(tiny, here, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    err = io.StringIO()
+    err.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", err)
+    train(tiny.replace(epochs=2), verbose=1)
+    assert "epoch 2:" in err.getvalue() and "/8 [" in err.getvalue() and "<00:" in err.getvalue()
+
+
+def test_a_run_that_goes_on_says_one_line_more(run, capsys):
+    assert main("train digits --run run --resume --epochs 2 --device cpu --precision fp32".split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "goes on in" in line] and not [line for line in lines if line.startswith("layer")]
+
+
+def test_from_main_to_the_loop_is_one_frame(here, monkeypatch):
+    monkeypatch.setattr("dcgan.training.Trainer.train", lambda self: found.extend(own_frames()))
+    def own_frames():
+        return [f.function for f in inspect.stack() if f.filename.startswith(str(Path(cli.__file__).parent))]
+    found = []
+    assert main(["train", "digits", *QUICK, "--run", "r"]) == 0
+    assert found == ["__call__", "main"]
+
+
+# Trackers
+
+def test_a_tracker_that_is_not_there_is_a_sentence(here, monkeypatch, capsys):
+    refused("train digits --track tensorbord".split(), ["'tensorbord'", "'tensorboard'"], capsys)
+    monkeypatch.setattr("dcgan.engine.processes.find_spec", lambda name: None)
+    refused("train digits --track tensorboard".split(), ["--track tensorboard needs", "pip install 'dcgan[track]'"], capsys)
+    refused("train digits --track wandb".split(), ["--track wandb needs", "pip install wandb"], capsys)
+
+
+def test_a_run_is_tracked_from_the_command_line(here, capsys):
+    pytest.importorskip("tensorboard")
+    assert main(["train", "digits", *QUICK, "--no-save-plots", "--run", "r", "--track", "tensorboard"]) == 0
+    assert list(Path("r/tensorboard").glob("events.*"))

@@ -114,6 +114,19 @@ def test_an_epoch_takes_the_order_in_slices(n, size, last):
     assert bool(note) == (whole + kept < n) and batches.note == note
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_places_are_those_of_the_images_that_come(world):
+    for rank in range(world):
+        cut = Batches(bank(61), 8, seed=3, last="keep", rank=rank, world=world)
+        for e in 0, 5:
+            assert [cut.places(e, step).tolist() for step in range(len(cut))] == [places(x) for x in cut.epoch(e)]
+
+
+def test_nobody_can_change_the_order_of_an_epoch():
+    order(8, 0, 0).zero_()
+    assert sorted(order(8, 0, 0).tolist()) == list(range(8))
+
+
 def test_a_last_batch_of_one_is_dropped_and_said():
     batches = Batches(bank(9), 4, last="keep")
     assert len(batches) == 2 and "1 of 9 images" in batches.note and "BatchNorm" in batches.note

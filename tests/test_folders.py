@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan.datasets import files
 from dcgan.datasets.files import decoded, image_endings
 from dcgan.datasets.sources import _header, load
 
@@ -303,7 +302,7 @@ def test_an_unknown_user_is_a_sentence(monkeypatch, wish, env):
         name == "data_dir" or monkeypatch.setenv(name, env[name])
     with pytest.raises(
         ValueError,
-        match="^(DCGAN_|data_dir|the folder).*there is no user nobody_here on this machine: write the whole path",
+        match="^~nobody_here is no home folder on this machine; write the path in full",
     ):
         load(wish, data_dir=env.get("data_dir"))
     assert {p.name for p in Path().iterdir()} == {"f"}
@@ -321,7 +320,7 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch):
     assert e.value.errno is None
     def read_only(*_, **__):
         raise OSError(30, "Read-only file system", "d/cache/x.lock")
-    monkeypatch.setattr(files, "_alone", read_only)
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
     with pytest.raises(OSError, match="^d/cache can't be written .Read-only file system"):
         load("folder:f", data_dir="d")
 

@@ -17,9 +17,10 @@ HEAVY = [
     "IPython",
 ]
 SPINE = [
-    "values", "losses", "plots", "shapes", "networks", "data", "steps", "training", "recipes", "checkpoints",
-    "doctor", "latent", "features",
+    "values", "weights", "losses", "plots", "shapes", "networks", "data", "steps", "training", "recipes",
+    "checkpoints", "doctor", "latent", "features",
 ]
+LOW = "values", "weights"  # taught under the hood, imported from everywhere
 ROOMS = ["datasets", "evaluation", "engine"]  # side rooms; beside them, under the hood too: audit, cli
 RESULTS = 12  # from this lesson on, the main path may read data sets and metrics
 
@@ -62,7 +63,7 @@ def allowed_in(path, exercise=False):
     here = main_path.index(path.name)
     def allowed(module):
         notebook = written_by().get(module)
-        if module == "values" or int(path.name[:2]) >= RESULTS and module.split(".")[0] in (*ROOMS, "audit"):
+        if module in LOW or int(path.name[:2]) >= RESULTS and module.split(".")[0] in (*ROOMS, "audit"):
             return True
         return notebook in main_path and main_path.index(notebook) < here + exercise
     return allowed

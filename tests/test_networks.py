@@ -1,10 +1,7 @@
 "Networks built from tables: counts, shapes, initial weights, sampling, and saving without pickle."
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dcgan.networks import (
@@ -12,7 +9,6 @@ from dcgan.networks import (
     Generator,
     activation,
     blocks,
-    find_model,
     generator_for,
     init_weights,
     latent,
@@ -214,83 +210,6 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, net, size, channels):
     assert again.table == D.table and torch.equal(again(x), D.eval()(x))
 
 
-def test_shipped_names_are_found_in_the_package(tmp_path, monkeypatch, G):
-    monkeypatch.setattr("dcgan.networks.ASSETS", tmp_path)
-    G.save_pretrained(tmp_path / "little")
-    assert torch.equal(Generator.from_pretrained("little").sample(2), G.sample(2))
-    with pytest.raises(FileNotFoundError, match="(?s)'litle'.*little"):
-        Generator.from_pretrained("litle")
-    assert find_model("hub:owner/name") == "owner/name"
-
-
-def test_an_unknown_name_asks_no_network(monkeypatch, tmp_path):
-    monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("asked the network"))
-    for what in "nobody/nothing", tmp_path, tmp_path / "absent", "":
-        with pytest.raises(FileNotFoundError, match="hub:owner/name") as e:
-            Generator.from_pretrained(what)
-        assert "\n" not in str(e.value)
-
-
-def config(folder, **changes):
-    "Change the saved config's fields; None takes one out."
-    path = folder / "config.json"
-    values = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
-
-
-def cut(folder, share):
-    path = folder / "model.safetensors"
-    data = path.read_bytes()
-    path.write_bytes(data[:int(len(data) * share)])
-
-
-def without(folder, name):
-    path = folder / "model.safetensors"
-    save_file({k: v for k, v in load_file(path).items() if k != name}, path)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda f: cut(f, 0),
-        lambda f: cut(f, 0.01),
-        lambda f: cut(f, 0.9),
-        lambda f: (f / "model.safetensors").write_bytes(b"no tensors" * 99),
-        lambda f: without(f, "layers.0.conv.weight"),
-        lambda f: without(f, "layers.2.norm.running_var"),
-        lambda f: save_file(
-            load_file(f / "model.safetensors") | {"extra": torch.ones(2)}, f / "model.safetensors"
-        ),
-        lambda f: config(f, layers=None),
-        lambda f: config(f, z_dim=None),
-        lambda f: config(f, z_dim=6),
-        lambda f: config(f, z_dim="five"),
-        lambda f: config(f, layers=[["conv_t", 1, 4]]),
-        lambda f: config(f, layers=7),
-        lambda f: config(f, layers=[["mystery", 1, 4]]),
-        lambda f: (f / "config.json").write_text("{"),
-        lambda f: (f / "config.json").write_text("{}"),
-        lambda f: (f / "config.json").write_text("[1, 2]"),
-        lambda f: (f / "config.json").write_text("null"),
-        lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
-    ],
-    ids=range(19),
-)
-def test_damaged_and_foreign_networks_are_refused_in_one_sentence(tmp_path, G, damage):
-    folder = tmp_path / "generator"
-    G.save_pretrained(folder)
-    damage(folder)
-    with pytest.raises(ValueError) as e:
-        Generator.from_pretrained(tmp_path)
-    assert str(folder) in str(e.value) and "\n" not in str(e.value) and "save" in str(e.value), e.value
-
-
-def test_a_generator_is_no_discriminator(tmp_path, G):
-    G.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="no whole Discriminator"):
-        Discriminator.from_pretrained(tmp_path)
-
-
 @pytest.mark.parametrize("law", ("normal", "uniform"))
 @pytest.mark.parametrize("z_dim", (1, 5, 16, 24, 100))
 def test_a_latent_vector_does_not_depend_on_how_many_there_are(law, z_dim):
@@ -459,133 +378,3 @@ def test_sampling_that_fails_leaves_the_mode_as_it_was(G):
     with pytest.raises(ZeroDivisionError):
         G.sample(2)
     assert G.training
-
-
-# Files of others
-
-def rewritten(folder, change):
-    path = folder / "model.safetensors"
-    save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda w: {"module." + k: v for k, v in w.items()},
-        lambda w: {"_orig_mod." + k: v for k, v in w.items()},
-        lambda w: {"module._orig_mod." + k: v for k, v in w.items()},
-        lambda w: {"_orig_mod.module." + k: v for k, v in w.items()},
-        lambda w: {k.replace("layers.0.", "layers.0._orig_mod."): v for k, v in w.items()},
-        lambda w: {"module." + k: v for k, v in w.items()} | {"n_averaged": torch.tensor(3)},
-    ],
-    ids=range(6),
-)
-def test_names_that_wrappers_wrote_are_understood(tmp_path, G, wrap):
-    D = pair("digits", 28)[1]
-    for net in G, D:
-        net.save_pretrained(tmp_path)
-        rewritten(tmp_path, wrap)
-        again = type(net).from_pretrained(tmp_path)
-        assert all(torch.equal(again.state_dict()[k], v) for k, v in net.state_dict().items())
-
-
-def test_wrapped_networks_are_saved_bare(tmp_path, G):
-    torch.compile(G, backend="eager").save_pretrained(tmp_path)
-    assert set(load_file(tmp_path / "model.safetensors")) == set(G.state_dict())
-
-
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        (
-            lambda w: {"net." + k: v for k, v in w.items()},
-            "38 are missing, such as layers.0.conv.weight; 38 are unknown, such as net.layers",
-        ),
-        (
-            lambda w: w | {"layers.0.conv.weight": w["layers.0.conv.weight"] * float("nan")},
-            "1 is not finite, such as layers.0.conv.weight",
-        ),
-        (
-            lambda w: w | {"layers.0.norm.running_var": torch.full((16,), float("inf"))},
-            "1 is not finite, such as layers.0.norm.running_var",
-        ),
-        (
-            lambda w: w | {"layers.0.conv.weight": torch.zeros(3)},
-            "1 is of another shape, such as layers.0.conv.weight",
-        ),
-        (lambda w: {}, "38 are missing"),
-    ],
-    ids=range(5),
-)
-def test_other_weights_are_refused_in_a_short_sentence(tmp_path, G, change, said):
-    G.save_pretrained(tmp_path)
-    assert len(G.state_dict()) == 38
-    rewritten(tmp_path, change)
-    with pytest.raises(ValueError) as e:
-        Generator.from_pretrained(tmp_path)
-    assert said in str(e.value) and len(str(e.value)) < 250 + len(str(tmp_path)), e.value
-
-
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"layers": ' + "[" * 100_000, '{"layers": 3, "z_dim": {"a": 1}}'], ids=range(3)
-)
-def test_deep_and_strange_configs_are_a_sentence(tmp_path, G, text):
-    G.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="no whole Generator") as e:
-        Generator.from_pretrained(tmp_path)
-    assert "\n" not in str(e.value) and len(str(e.value)) < 300 + len(str(tmp_path))
-
-
-# The hub
-
-def hub(monkeypatch, answer, folder=None):
-    "A hub that answers questions with `answer`, and holds what is in `folder`; the list of what was asked."
-    asked = []
-    def metadata(url, **kwargs):
-        asked.append(url)
-        assert kwargs["timeout"] <= 10
-        if answer:
-            raise answer
-    def download(name, file, local_files_only, **kwargs):
-        asked.append((file, local_files_only))
-        if folder is None:
-            raise FileNotFoundError("not in the cache")
-        return str(folder / file)
-    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", metadata)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    return asked
-
-
-def test_a_network_on_the_hub(tmp_path, monkeypatch, G):
-    G.save_pretrained(tmp_path)
-    for answer, offline in (None, False), (ConnectionError("no network"), True), (TimeoutError(), True):
-        asked = hub(monkeypatch, answer, tmp_path)
-        assert torch.equal(Generator.from_pretrained("hub:some-body/d.1").sample(2), G.sample(2))
-        assert asked[-2:] == [("config.json", offline), ("model.safetensors", offline)] and "some-body/d.1" in asked[0]
-
-
-@pytest.mark.parametrize(
-    "name, kind, words",
-    [
-        ("RepositoryNotFoundError", FileNotFoundError, "check owner and name"),
-        ("RevisionNotFoundError", FileNotFoundError, "no such revision"),
-        ("EntryNotFoundError", FileNotFoundError, "no network of dcgan"),
-        (None, OSError, "can't be reached"),
-    ],
-)
-def test_what_the_hub_refuses_is_a_sentence(monkeypatch, name, kind, words):
-    from huggingface_hub import errors
-    Error = getattr(errors, name) if name else ConnectionError
-    hub(monkeypatch, Error.__new__(Error))
-    with pytest.raises(kind, match=words) as e:
-        Generator.from_pretrained("hub:nobody/nothing")
-    assert "hub:nobody/nothing" in str(e.value) and "save it again" not in str(e.value)
-
-
-@pytest.mark.parametrize("name", ["", "a/b/c", "a", "a b/c", "/", "../a", "a/", "https://x/y", "a/b" + "c" * 100])
-def test_names_that_the_hub_can_not_have_ask_no_network(monkeypatch, name):
-    asked = hub(monkeypatch, None)
-    with pytest.raises(ValueError, match="owner/name"):
-        Generator.from_pretrained("hub:" + name)
-    assert not asked

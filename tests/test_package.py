@@ -29,7 +29,7 @@ def run(*command, **kwargs):
 def wheel(tmp_path_factory):
     "A wheel, built from a source archive, built from a copy of this repository; without the network."
     folder = tmp_path_factory.mktemp("build")
-    skip = shutil.ignore_patterns(".venv", ".git", "_site", "runs", "data", "build", "dist", "*.egg-info", "__pycache__")
+    skip = shutil.ignore_patterns(".venv", ".git", "_site", "node_modules", "runs", "data", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, folder / "copy", ignore=skip)
     run(sys.executable, "setup.py", "-q", "sdist", "-d", folder, cwd=folder / "copy")
     archive = next(folder.glob("*.tar.gz"))

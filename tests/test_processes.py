@@ -9,10 +9,12 @@ import time
 import pytest
 import torch
 
-from dcgan.checkpoints import find_checkpoint, writing
-from dcgan.engine.processes import FOREIGN, LAUNCHED, Processes, alone_among_many, engine_for, world
+from dcgan.checkpoints import RunFolder, find_checkpoint, writing
+from dcgan.data import digits
+from dcgan.engine.processes import FOREIGN, LAUNCHED, TRACKERS, Processes, Track, alone_among_many, engine_for, world
+from dcgan.plots import grid
 from dcgan.steps import Engine
-from dcgan.training import asked_to_stop
+from dcgan.training import Trainer, asked_to_stop
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = "digits --filters 4 --images 256 --batch-size 32 --log-every 4 --device cpu --precision fp32 --no-save-plots".split()
@@ -248,3 +250,100 @@ def test_processes_end_with_their_launcher(tmp_path):
         time.sleep(0.2)
     launched.communicate()
     assert len(ranks) == 2 and find_checkpoint(run)[0]["step"] >= 10 and not (run / "run.lock").exists()
+
+
+# Trackers
+
+def tracked(recipe, folder, *callbacks, name="tensorboard"):
+    "A run that is tracked, trained."
+    images = digits("train")[0][::15][:recipe.images]
+    return Trainer(recipe, images, None, [folder, *callbacks, Track(name, folder)]).train()
+
+
+def events(run):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return accumulator.EventAccumulator(str(run / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
+
+
+def test_tensorboard_shows_the_history_and_the_samples(tiny, tmp_path):
+    import io
+
+    import numpy as np
+    from PIL import Image
+    pytest.importorskip("tensorboard")
+    measured = lambda trainer: {"digit_fid": float(trainer.step)}  # noqa: E731
+    trainer = tracked(tiny, RunFolder(tmp_path / "run", pictures=False), measured)
+    seen, rows = events(tmp_path / "run"), trainer.history.rows
+    for name in rows[0].keys() - {"step"}:
+        assert [(e.step, e.value) for e in seen.Scalars(name)] == [(r["step"], np.float32(r[name])) for r in rows]
+    assert [(e.step, e.value) for e in seen.Scalars("digit_fid")] == [(n, n) for n in (4, 8, 12, 16)], "what was measured"
+    sheets = seen.Images("samples")
+    assert [e.step for e in sheets] == [0, 3, 6, 9, 12, 15]
+    image, last = Image.open(io.BytesIO(sheets[-1].encoded_image_string)), trainer.best_G.sample(64, seed=tiny.seed)
+    assert np.asarray(image).shape == grid(last).shape
+    assert "dcgan train digits" in str(seen.Tensors("command/text_summary")[0].tensor_proto.string_val)
+
+
+def test_a_run_that_goes_on_takes_its_steps_back(tiny, tmp_path):
+    "What was tracked after the checkpoint is forgotten, and the whole looks like one run."
+    pytest.importorskip("tensorboard")
+    class Lost:
+        "A callback that fails at step 14: the last checkpoint is of step 8."
+        def after_step(self, trainer):
+            if trainer.step == 14:
+                raise ArithmeticError
+    with pytest.raises(ArithmeticError):
+        tracked(tiny.replace(save_every=2), RunFolder(tmp_path / "run", pictures=False), Lost())
+    assert find_checkpoint(tmp_path / "run")[0]["step"] == 8
+    trainer = tracked(tiny.replace(save_every=2), RunFolder(tmp_path / "run", True, pictures=False))
+    steps = [e.step for e in events(tmp_path / "run").Scalars("loss_d")]
+    assert steps == [row["step"] for row in trainer.history.rows] == sorted(set(steps)) and steps[-1] == 16
+
+
+class Told:
+    "A tracker of accelerate's kind that notes what it is told; without pictures, like Trackio's."
+    all = []
+    def __init__(self, *words, **more):
+        self.words, self.more, self.heard, self.ended = words, more, [], False
+        Told.all.append(self)
+    def start(self): pass
+    def log(self, values, step=None): self.heard.append((step, values))
+    def finish(self): self.ended = True
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_other_trackers_are_told_the_same(tiny, tmp_path, monkeypatch, name):
+    from accelerate import tracking
+    monkeypatch.setattr("dcgan.engine.processes.find_spec", lambda name: True)
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, name, Told)
+    trainer = tracked(tiny, RunFolder(tmp_path / "run", pictures=False), name=name)
+    told = Told.all.pop()
+    assert told.words == ("dcgan",) and told.more == {"name": "run"} and told.ended
+    (first, says), *heard = told.heard
+    assert first == 0 and says["command"].startswith("dcgan train digits")
+    assert heard == [(r["step"], {k: v for k, v in r.items() if k != "step"}) for r in trainer.history.rows]
+
+
+def test_only_the_main_process_tracks_and_a_lost_run_is_closed(tiny, tmp_path, monkeypatch):
+    from accelerate import tracking
+    monkeypatch.setattr("dcgan.engine.processes.find_spec", lambda name: True)
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Told)
+    engine, folder = Engine(), RunFolder(tmp_path / "run", pictures=False)
+    engine.main = False
+    folder.keep = folder.end = folder.begin = lambda trainer: None
+    Trainer(tiny.replace(epochs=1), digits("train")[0][:256], engine, [folder, Track("wandb", folder)]).train()
+    assert not Told.all
+    def lost(trainer): raise ArithmeticError
+    with pytest.raises(ArithmeticError):
+        tracked(tiny, RunFolder(tmp_path / "other", pictures=False), lost, name="wandb")
+    assert Told.all.pop().ended
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_tracker_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("dcgan.engine.processes.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=f"track='{name}' needs {name}.*pip install"):
+        Track(name, RunFolder(tmp_path / "run"))
+    with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+        Track(name[:-1], RunFolder(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())

@@ -14,8 +14,8 @@ from dcgan.evaluation.reports import (
     Evaluation,
     FidCallback,
     Reference,
-    _small,
     _rounded,
+    _small,
     earlier,
     evaluate,
     in_words,
@@ -176,7 +176,7 @@ def test_words_and_page_hold_what_matters(fresh, tmp_path):
         and "bootstrap" in words
         and "cross-fitted" in words
     )
-    assert len(words.splitlines()) == 8
+    assert len(words.splitlines()) == 9
     assert all(name in words for name in ("density", "coverage", "modes", "confident", "coverage by class", "no more than chance"))
     figure = page(fresh, "mine")
     figure.savefig(tmp_path / "report.png")

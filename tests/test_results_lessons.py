@@ -1,6 +1,7 @@
 "Lessons 12, 14, 26 and 27: their exercises refuse plausible wrong answers."
 import pytest
 import torch
+from torch.nn import functional as F
 
 from notebooks import ROOT, checks
 
@@ -39,6 +40,10 @@ def measured(rows):
 
 def spread(run, n=64, seed=1, G=lambda run: run.best_G, of=torch.mean):
     return {"varied": of(torch.pdist(G(run).sample(n, seed=seed).flatten(1))).item()}
+
+
+def resized(x, side, mode="bilinear", antialias=True):
+    return F.interpolate(x, size=(side, side), mode=mode, antialias=antialias and mode == "bilinear").clamp(-1, 1)
 
 
 def table(said, labels, k):
@@ -80,6 +85,13 @@ WRONG = {
         "no folder": lambda: "dcgan train celeba64 --epochs 10",
         "more than was asked": lambda: "dcgan train celeba64 --epochs 10 --run runs/paper --filters 64",
         "another verb": lambda: "dcgan sample celeba64 --epochs 10 --run runs/paper",
+    },
+    "there_and_back": {
+        "only there": lambda x, side: resized(x, side),
+        "not antialiased": lambda x, side: resized(resized(x, side, antialias=False), x.shape[2]),
+        "nearest": lambda x, side: resized(resized(x, side, mode="nearest"), x.shape[2], mode="nearest"),
+        "nothing": lambda x, side: x,
+        "cut out": lambda x, side: F.pad(x[:, :, :side, :side], (0, max(0, 28 - side)) * 2),
     },
     "confusion": {
         "rows and columns exchanged": lambda said, labels, k: table(labels, said, k),
@@ -135,3 +147,4 @@ def test_the_helpers_of_the_wrong_answers_are_right():
     check["confusion"](table)
     check["halves"](half)
     check["varied"](spread)
+    check["there_and_back"](lambda x, side: resized(resized(x, side), x.shape[2]))

@@ -5,12 +5,26 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcgan.datasets.sources import load
-from dcgan.engine.cost import CARDS, cost, estimate, explained, fitting_batch, left, memory, textbook, too_large
+from dcgan.engine.cost import (
+    CARDS,
+    cost,
+    estimate,
+    explained,
+    fitting_batch,
+    left,
+    memory,
+    textbook,
+    textbook_macs,
+    too_large,
+)
 from dcgan.networks import Discriminator
 from dcgan.recipes import RECIPES
-from dcgan.steps import d_step, g_step
+from dcgan.steps import d_step, g_step, twice
 
-NARROW = {name: recipe.replace(filters=8) for name, recipe in RECIPES.items()}
+from notebooks import HOOD, ROOT, checks
+
+LESSON = ROOT / "nbs" / HOOD / "31_cost.ipynb"
+NARROW = {name: recipe.replace(filters=8, classes=0) for name, recipe in RECIPES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +41,32 @@ def test_the_cost_is_what_pytorch_counts(name, channels):
     G, D = recipe.networks()
     opt_g, opt_d = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D))
     z = torch.randn(b, recipe.z_dim)
+    for_d, for_g = twice(G) if recipe.g_fakes == "reuse" else (G, G)
     with FlopCounterMode(display=False) as of_d:
-        d_step(D, G, opt_d, torch.randn(b, *recipe.x_shape), z)
+        d_step(D, for_d, opt_d, torch.randn(b, *recipe.x_shape), z)
     with FlopCounterMode(display=False) as of_g:
-        g_step(D, G, opt_g, z)
+        g_step(D, for_g, opt_g, z)
     c = cost(recipe)
     assert (of_d.get_total_flops(), of_g.get_total_flops()) == (2 * b * c.d_macs, 2 * b * c.g_macs)
     assert c.flops == 2 * (c.d_macs + c.g_macs)
     assert (c.d_params, c.g_params) == tuple(sum(p.numel() for p in net.parameters()) for net in (D, G))
+
+
+def test_the_textbook_has_a_sum_of_its_own():
+    "It makes its fakes once, and computes D's weight gradients twice."
+    r1 = RECIPES["mnist28"]
+    assert (textbook_macs(r1), sum(cost(r1)[:2])) == (26_444_208, 33_741_920)
+    with pytest.raises(ValueError, match="recipe"):
+        textbook_macs("mnist28")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist28", "mnist28-trainer", "svhn32-code"])
+def test_the_textbook_s_sum_is_what_pytorch_counts(name):
+    recipe = NARROW[name].replace(channels=1, batch_size=4)
+    some = load("digits", images=4, image_size=recipe.image_size).images
+    with open("/dev/null", "w") as nowhere, FlopCounterMode(display=False) as counter:
+        assert list(textbook(recipe, some, 1, file=nowhere)) == [4]
+    assert counter.get_total_flops() == 2 * 4 * textbook_macs(recipe)
 
 
 def kept_by_autograd(nets, run):
@@ -54,7 +86,8 @@ def test_what_is_kept_is_what_autograd_keeps(name):
     of_d = kept_by_autograd([D], lambda: D(x)) / b
     of_both = kept_by_autograd([G, D], lambda: D(G(z))) / b
     assert of_d == pytest.approx(left(recipe.d_table), rel=0.02)
-    assert cost(recipe).kept == pytest.approx(max(2 * of_d, of_both), rel=0.02)
+    most = of_d + of_both if recipe.g_fakes == "reuse" else max(2 * of_d, of_both)
+    assert cost(recipe).kept == pytest.approx(most, rel=0.02)
 
 
 def test_memory_and_the_batch_that_fits():
@@ -122,3 +155,37 @@ def test_an_estimate_is_linear_and_says_what_it_assumes():
     assert one[-2].minutes / one[-1].minutes == pytest.approx(6.4) and one[-1].share == pytest.approx(0.12)
     work = cost(RECIPES["celeba64"]).flops * 1000
     assert one[1].minutes == pytest.approx(work / (0.15 * 312e12) / 60)
+
+
+def whole_step(r): return 4 * r.g_table.macs + 8 * r.d_table.macs - 2 * r.d_table[0].macs - r.g_table[0].macs
+
+
+def numbers(r): return cost(r).d_params + cost(r).g_params
+
+
+WRONG = {
+    "unfrozen": {
+        "the copied loop's whole sum": lambda r: textbook_macs(r) / sum(cost(r)[:2]),
+        "without the first layer": lambda r: 1 + (r.d_table.macs - r.d_table[0].macs) / whole_step(r),
+        "the inputs' gradients, too": lambda r: 1 + 2 * r.d_table.macs / whole_step(r),
+        "the other way round": lambda r: whole_step(r) / (whole_step(r) + r.d_table.macs),
+        "the share of G's step": lambda r: 1 + r.d_table.macs / cost(r).g_macs,
+    },
+    "sent": {
+        "one turn of the ring": lambda r, n: (n - 1) / n * 4 * numbers(r),
+        "everything to everybody": lambda r, n: (n - 1) * 4 * numbers(r),
+        "numbers, not bytes": lambda r, n: 2 * (n - 1) / n * numbers(r),
+        "G alone": lambda r, n: 2 * (n - 1) / n * 4 * cost(r).g_params,
+        "n chunks a turn": lambda r, n: 2 * 4 * numbers(r),
+    },
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_a_wrong_answer_is_refused(name, wrong):
+    with pytest.raises(AssertionError):
+        checks(LESSON)[name](WRONG[name][wrong])
+
+
+def test_every_exercise_has_its_wrong_answers():
+    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())

@@ -14,6 +14,8 @@ import lessonmap  # noqa: E402
 import pages  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
+from dcgan.weights import shipped  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def made():
@@ -122,10 +124,10 @@ def test_the_map():
 def test_comments_become_descriptions():
     from dcgan.recipes import Recipe
     from dcgan.shapes import Row
-    from dcgan.steps import Engine, d_step
+    from dcgan.steps import Precision, d_step
     assert docments.comments(d_step)["z"] == "noise (b, z_dim) for the fakes" and "return" in docments.comments(d_step)
     assert docments.comments(Row)["norm"] == "BatchNorm over the channels that come out"
-    assert "one that is there" in docments.comments(Engine).values() and "self" not in docments.comments(Engine)
+    assert "one that is there" in docments.comments(Precision).values() and "self" not in docments.comments(Precision)
     assert len(docments.comments(Recipe)) > 20, "the fields of its parents too"
     assert docments.comments(3) == {}
     lines = ["Two* of `a_b`."]
@@ -140,6 +142,43 @@ def test_the_glossary_is_in_order():
     assert len(terms) > 20 and [t.lower() for t in terms] == sorted(t.lower() for t in terms)
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (ROOT / "site" / target).exists()
+
+
+@pytest.mark.parametrize("room", [[p for p in LESSONS if (HOOD in p.parts) is hood] for hood in (False, True)], ids=["main", HOOD])
+def test_next_leads_to_the_next_lesson(room):
+    for path, after in zip(room, room[1:]):
+        last = "\n".join(c["source"] for c in cells(path)[-3:] if c["cell_type"] == "markdown")
+        found = re.findall(r"^Next: \[(.+?)\]\((.+?)\)", last, re.M)
+        assert found == [(pages.title(after)[0], after.name)], f"{path.name} ends in a link to {after.name}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_links_into_a_lesson_find_their_heading(path):
+    text = "\n".join(c["source"] for c in cells(path) if c["cell_type"] == "markdown")
+    for target, anchor in re.findall(r"\]\(([^)\s#]*\.ipynb)?#([^)\s]+)\)", text):
+        there = cells((path.parent / target).resolve() if target else path)
+        heads = re.findall(r"^#+ (.+)$", "\n".join(c["source"] for c in there if c["cell_type"] == "markdown"), re.M)
+        assert anchor in [pages.jupyter_slug(re.sub("[`*]", "", head)) for head in heads], f"{target} has no heading for #{anchor}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_equations_are_set_on_github_too(path):
+    assert not [c["source"] for c in cells(path) if r"\operatorname" in c["source"]], r"GitHub refuses it: write \mathrm"
+
+
+def test_the_playground_is_whole():
+    folder = ROOT / "playground"
+    page, script = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "main.js"))
+    ids = re.findall(r'\bid="([\w-]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'\bat\("([\w-]+)"\)', script)) <= set(ids), "what the script looks for is in the page"
+    build = (folder / "build.py").read_text(encoding="utf-8")
+    names = re.findall(r'^    Shown\("([\w-]+)"', build, re.M)
+    assert len(set(names) & set(shipped())) >= 3 and len(names) == len(set(names))
+    for file in folder.glob("*.*"):
+        for name in re.findall(r'(?:from|src=|href=)\s*"(?:\./)?([\w-]+\.(?:js|css))"', file.read_text(encoding="utf-8")):
+            assert (folder / name).exists() and f'"{name}"' in build, f"{name} is copied"
+        assert "://" not in file.read_text(encoding="utf-8"), f"{file.name} needs no other host"
 
 
 def test_citation_and_classifiers_agree_with_the_settings():

@@ -8,21 +8,26 @@ import subprocess
 import sys
 from math import inf
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
-from dcgan.cli import main, usage
+from dcgan.cli import main
 from dcgan.datasets.sources import load
-from dcgan.engine.cost import textbook
-from dcgan.engine.speed import Lap, Race, Runner, ours, peak, peak_memory, race, standings
+from dcgan.engine.cost import cost, textbook, textbook_macs
+from dcgan.engine.speed import CHANGES, Lap, Race, Runner, Switched, ours, peak, peak_memory, race, standings
+from dcgan.networks import ASSETS
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
 
-from notebooks import ROOT
+from notebooks import HOOD, ROOT, checks
 
 sys.path.insert(0, str(ROOT / "bench"))
 import train as bench  # noqa: E402
+import waterfall  # noqa: E402
+
+LESSON = ROOT / "nbs" / HOOD / "32_speed.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,80 @@ def test_the_numbers_of_a_race():
     assert "| textbook | 20.0 | 10.0 to 30.0 |" in " ".join(text.split()) and "1.50 times as fast (1.50 to 3.00 in 3 rounds)" in text
 
 
+def test_the_textbook_s_share_is_of_its_own_arithmetic():
+    recipe = RECIPES["mnist28"]
+    text = standings(recipe, Race([Lap(1000, 1000)], torch.device("cpu"), "fp32"), 100.)
+    mine, theirs = 2 * 33_741_920 * 1000 / 1e11, 2 * textbook_macs(recipe) * 1000 / 1e11
+    shares = {line.split()[1]: line.split()[-2] for line in text.splitlines() if line.startswith(("| textbook", "| ours"))}
+    assert shares == {"textbook": f"{theirs:.1%}", "ours": f"{mine:.1%}"} and "the textbook's: 26.4" in text
+
+
+def steps_of(images, changed, file, n=2, **more):
+    "The loop after n steps."
+    loop = Switched(small(**more), images, changed, file)
+    run = iter(loop)
+    assert [next(run) for _ in range(n)] == [32] * n
+    return loop
+
+
+@pytest.mark.parametrize("k", range(1, len(CHANGES)))
+def test_a_change_leaves_the_losses(images, tmp_path, k):
+    "Batches that hold all images, in any order, give the same losses."
+    with open(tmp_path / "lines", "w") as file:
+        before, after = (torch.stack(steps_of(images[:32], list(CHANGES)[:n], file).losses) for n in (0, k))
+    assert (before - after).abs().max() < (0.05 if "bf16" in list(CHANGES)[:k] else 1e-3)
+
+
+def test_the_changes_do_what_they_are_called(images, tmp_path, monkeypatch):
+    with open(tmp_path / "lines", "w") as file:
+        loop = steps_of(images, [], file)
+        loop.d_step(next(loop.batches()))
+        grads = [p.grad.clone() for p in loop.D.parameters()]
+        loop.g_step(32)
+        assert any(not torch.equal(a, p.grad) for a, p in zip(grads, loop.D.parameters())), "D's gradients in G's step"
+    assert len((tmp_path / "lines").read_text().splitlines()) == 2
+    with open(tmp_path / "lines", "w") as file:
+        loop = steps_of(images, ["quiet", "frozen", "memory"], file)
+        loop.d_step(next(loop.batches()))
+        grads = [p.grad.clone() for p in loop.D.parameters()]
+        loop.g_step(32)
+        assert all(torch.equal(a, p.grad) for a, p in zip(grads, loop.D.parameters()))
+        made, forward = [], type(loop.G).forward
+        monkeypatch.setattr(type(loop.G), "forward", lambda self, z: made.append(len(z)) or forward(self, z))
+        for changed, count in (["quiet", "memory"], 2), (["quiet", "memory", "fresh"], 4):
+            made.clear()
+            steps_of(images, changed, file)
+            assert made == [32] * count
+    assert not (tmp_path / "lines").read_text()
+    assert Switched(small(), images, ["adam"]).opt_g.defaults["fused"] and not Switched(small(), images, []).opt_g.defaults["fused"]
+    with pytest.raises(ValueError, match="'quite'.*'quiet'"):
+        Switched(small(), images, ["quite"])
+
+
+def test_the_waterfall_appends_nothing_but_whole_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(waterfall, "ROWS", tmp_path / "waterfall.csv")
+    monkeypatch.setattr(waterfall, "NETS", {"tiny": small()})
+    monkeypatch.setattr(waterfall, "IMAGES", 64)
+    waterfall.main(["--table"])
+    assert "Nothing has been measured" in capsys.readouterr().out
+    waterfall.main("--rounds 2 --seconds 0.01".split())
+    out = capsys.readouterr().out
+    assert out.startswith("| net | after |") and "| tiny | the copied loop | " in out and "| tiny | our trainer's loop | " in out
+    with pytest.raises(ValueError, match="--rounds is 0"):
+        waterfall.main("--rounds 0".split())
+
+
+def test_the_measured_waterfall_is_whole():
+    with open(ASSETS / "waterfall.csv", newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    for net in waterfall.NETS:
+        some = [row for row in rows if row["net"] == net]
+        left = [change for change in ("copied", *CHANGES, "trainer") if change != "bf16" or len(some) == len(CHANGES) + 2]
+        assert [row["change"] for row in some] == left
+        assert float(some[0]["times"]) == 1 and all(float(row["least"]) <= float(row["times"]) <= float(row["most"]) for row in some)
+        assert all(row["machine"] and row["torch"] and row["date"] and row["command"] for row in some)
+
+
 def test_peaks():
     assert 0 < peak(sizes=(64, 128), repeats=1) < 1e6
     assert peak_memory() > 0
@@ -144,7 +223,7 @@ def test_the_command_races(tmp_path, monkeypatch, capsys):
         and "28×28×1, 8 filters, batch 64; cpu" in out
         and "100 GFLOP/s" in out
     )
-    assert not list(tmp_path.iterdir()) and "dcgan bench" in usage()
+    assert not list(tmp_path.iterdir())
     for words, said in [
         ("bench", "which recipe"),
         ("bench digit", "'digits'"),
@@ -206,3 +285,55 @@ def test_another_script_is_timed(tmp_path, capsys):
         assert bench.main(["--script", str(tmp_path / "theirs.py"), str(tmp_path / "seen"), *more]) == status
         assert f"exit status {status}" in capsys.readouterr().out
         assert json.load(open(tmp_path / "seen"))[1:] == more
+
+
+def by_bootstrap(ratio, n=1000, ends=(0.05, 0.95)):
+    "An answer that draws rounds and takes some ratio of them."
+    def answer(textbook, ours, seed=0):
+        picks = np.random.default_rng(seed).integers(0, len(ours), (n, len(ours)))
+        return tuple(np.quantile(ratio(np.array(textbook), np.array(ours), picks), ends))
+    return answer
+
+
+def apart(a, b, picks):
+    "Speeds drawn, not rounds."
+    return np.median(b[picks], axis=1) / np.median(a[np.random.default_rng(1).permuted(picks, axis=1)], axis=1)[::-1]
+
+
+def work(r): return 2 * sum(cost(r)[:2]) / 1e9
+
+
+WRONG = {
+    "faster": {
+        "what is left": lambda p, s: (p / s + 1 - p, 1 - p),
+        "as if all of it became faster": lambda p, s: (s, s),
+        "the share alone": lambda p, s: (1 / (1 - p), 1 / (1 - p)),
+        "divided, not added": lambda p, s: (1 / (1 - p * s), 1 / (1 - p)),
+        "no limit": lambda p, s: (1 / (1 - p + p / s), s),
+    },
+    "trusted": {
+        "least and most": lambda a, b, seed=0: (min(y / x for x, y in zip(a, b)), max(y / x for x, y in zip(a, b))),
+        "speeds, not rounds": by_bootstrap(apart),
+        "the other way round": by_bootstrap(lambda a, b, picks: np.median(a[picks], axis=1) / np.median(b[picks], axis=1)),
+        "the median alone": lambda a, b, seed=0: (np.median(b) / np.median(a),) * 2,
+        "differences": by_bootstrap(lambda a, b, picks: np.median(b[picks], axis=1) - np.median(a[picks], axis=1)),
+    },
+    "shares": {
+        "one sum for both": lambda r, a, b, peak: (work(r) * a / peak, work(r) * b / peak, b / a),
+        "multiply-adds as one operation": lambda r, a, b, peak: (
+            textbook_macs(r) * a / 1e9 / peak, sum(cost(r)[:2]) * b / 1e9 / peak, sum(cost(r)[:2]) * b / textbook_macs(r) / a),
+        "the ratio of the speeds": lambda r, a, b, peak: (2 * textbook_macs(r) * a / 1e9 / peak, work(r) * b / peak, b / a),
+        "the ratio of the work alone": lambda r, a, b, peak: (
+            2 * textbook_macs(r) * a / 1e9 / peak, work(r) * b / peak, sum(cost(r)[:2]) / textbook_macs(r)),
+    },
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_a_wrong_answer_is_refused(name, wrong):
+    with pytest.raises((AssertionError, ZeroDivisionError)):
+        checks(LESSON)[name](WRONG[name][wrong])
+
+
+def test_every_exercise_has_its_wrong_answers():
+    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())

@@ -9,7 +9,19 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from dcgan.losses import g_loss_saturating
 from dcgan.networks import latent
 from dcgan.recipes import RECIPES
-from dcgan.steps import Engine, Targets, as_is, average_beta, d_step, follow, frozen, g_step, real_probability
+from dcgan.steps import (
+    Engine,
+    Precision,
+    Targets,
+    as_is,
+    average_beta,
+    d_step,
+    follow,
+    frozen,
+    g_step,
+    real_probability,
+    twice,
+)
 
 
 @pytest.fixture
@@ -136,15 +148,33 @@ def test_d_sees_what_the_augmentation_returns(game):
     assert torch.equal(d_x, d_gz)
 
 
-def test_backward_is_the_engine_s(game):
+def test_in_fp16_each_optimiser_s_own_scaler_scales_and_unscales(game):
     G, D, opt_g, opt_d, x, z = game
-    losses = []
-    class Noting(Engine):
-        def backward(self, loss, opt):
-            losses.append((loss.detach(), opt))
-            super().backward(loss, opt)
-    out = d_step(D, G, opt_d, x, z, engine=Noting())[0], g_step(D, G, opt_g, z, Noting())[0]
-    assert list(zip(out, (opt_d, opt_g))) == losses
+    G2, D2 = copy.deepcopy((G, D))
+    opts = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D, G2, D2)]
+    class Scaled(Precision):
+        def autocast(self): return Precision("cpu", "fp32").autocast()  # the scaler alone is looked at
+    engine = Scaled(precision="fp16")
+    before = engine.scaler(opts[0]).get_scale(), engine.scaler(opts[1]).get_scale()
+    d_step(D, G, opts[1], x, z, engine=engine)
+    g_step(D, G, opts[0], z, engine)
+    d_step(D2, G2, opts[3], x, z)
+    g_step(D2, G2, opts[2], z)
+    assert before == (2.**16, 2.**16)
+    for p, q in zip([*G.parameters(), *D.parameters()], [*G2.parameters(), *D2.parameters()], strict=True):
+        assert torch.allclose(p, q, rtol=1e-4, atol=1e-6), "the step is the one without a scale"
+
+
+def test_a_gradient_that_overflows_in_fp16_takes_no_step(game):
+    G, D, opt_g, opt_d, x, z = game
+    engine, d = Precision(precision="fp16"), {k: v.clone() for k, v in D.named_parameters()}
+    engine.scaler(opt_d).scale(torch.ones(1))  # which makes its scale
+    engine.scaler(opt_d).update(1e38)
+    d_step(D, G, opt_d, x, z, engine=engine)
+    assert all(torch.equal(v, d[k]) for k, v in D.named_parameters()) and engine.scaler(opt_d).get_scale() == pytest.approx(5e37)
+    g = {k: v.clone() for k, v in G.named_parameters()}
+    g_step(D, G, opt_g, z, engine)
+    assert any(not torch.equal(v, g[k]) for k, v in G.named_parameters()), "the other optimiser has a scale of its own"
 
 
 def test_autocast_covers_the_forwards_and_not_the_loss(game):
@@ -167,14 +197,49 @@ def test_d_is_melted_again_even_after_an_exception(game):
     G, D, opt_g, _, _, z = game
     D.layers[0].conv.bias.requires_grad_(False)  # frozen by somebody else: stays so
     inside = []
-    class Failing(Engine):
-        def backward(self, loss, opt):
+    class Failing(Precision):
+        def scaler(self, opt):
             inside.extend(p.requires_grad for p in D.parameters())
             raise Trouble
     with pytest.raises(Trouble):
         g_step(D, G, opt_g, z, Failing())
     assert inside and not any(inside)
     assert {k for k, p in D.named_parameters() if not p.requires_grad} == {"layers.0.conv.bias"}
+
+
+@pytest.mark.parametrize("precision", ("fp32", "bf16"))
+def test_reused_fakes_are_the_round_written_out(game, precision):
+    G, D, opt_g, opt_d, x, z = game
+    G2, D2 = copy.deepcopy((G, D))
+    engine = Precision(precision=precision)
+    opt = torch.optim.Adam(D2.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    with engine.autocast():
+        fake = G2(z)
+        logits = D2(x), D2(fake.detach())
+    (bce(logits[0], torch.ones(6)) + bce(logits[1], torch.zeros(6))).backward()
+    opt.step()
+    with engine.autocast():
+        logits = D2(fake)
+    bce(logits, torch.ones(6)).backward()
+
+    first, again = twice(G)
+    d_step(D, first, opt_d, x, z, engine=engine)
+    assert all(p.grad is None for p in G.parameters()), "D's step stops before G"
+    g_step(D, again, opt_g, z, engine)
+    for p, q in zip(G.parameters(), G2.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad) and q.grad.abs().sum() > 0
+    assert all(int(v) == 1 for k, v in G.state_dict().items() if k.endswith("num_batches_tracked")), "one pass through G"
+
+
+def test_fakes_are_kept_for_one_step():
+    net, z = nn.Linear(2, 2), torch.ones(3, 2)
+    first, again = twice(net)
+    with torch.no_grad():
+        seen = first(z)
+    kept = again(z)
+    assert torch.equal(seen, kept) and kept.requires_grad and not seen.requires_grad
+    with pytest.raises(IndexError):
+        again(z)
 
 
 def test_gradients_flow_through_a_frozen_net():

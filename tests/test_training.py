@@ -87,7 +87,7 @@ def at(monkeypatch, step, act, verb="train_generator"):
 # The same numbers as a plain loop
 
 def plain_loop(G, D, recipe, batches, fused):
-    "Ten steps as a tutorial has them; losses of D and of G, and each step's gradients."
+    "Ten steps as a tutorial has them; losses of D and of G, and each step's gradients. Fakes are fresh or used again."
     opt_g, opt_d = (torch.optim.Adam(net.parameters(), lr=lr, betas=(recipe.beta1, recipe.beta2), fused=fused)
                     for net, lr in ((G, recipe.lr_g), (D, recipe.lr_d)))
     bce, losses, grads = nn.BCEWithLogitsLoss(), [], []
@@ -95,12 +95,13 @@ def plain_loop(G, D, recipe, batches, fused):
         ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
         z_d, z_g = (latent(len(x), recipe.z_dim, recipe.z_law, recipe.seed, 2 * step + 1 + draw) for draw in (0, 1))
         opt_d.zero_grad()
-        loss_d = bce(D(x), recipe.real_label * ones) + bce(D(G(z_d).detach()), zeros)
+        real, fake = D(x), G(z_d)
+        loss_d = bce(real, recipe.real_label * ones) + bce(D(fake.detach()), zeros)
         loss_d.backward()
         opt_d.step()
         d_grads = [p.grad.clone() for p in D.parameters()]
         opt_g.zero_grad()
-        loss_g = bce(D(G(z_g)), ones)
+        loss_g = bce(D(fake if recipe.g_fakes == "reuse" else G(z_g)), ones)
         loss_g.backward()
         opt_g.step()
         losses.append([loss_d.item(), loss_g.item()])
@@ -131,7 +132,9 @@ def x_of(recipe, layout):
     return [x.to(memory_format=layout) for x in Batches(images, recipe.batch_size, recipe.seed).epoch(0)]
 
 
-def test_ten_steps_equal_a_plain_loop_bit_for_bit(ten_steps):
+@pytest.mark.parametrize("g_fakes", ("fresh", "reuse"))
+def test_ten_steps_equal_a_plain_loop_bit_for_bit(ten_steps, g_fakes):
+    ten_steps = ten_steps.replace(g_fakes=g_fakes)
     trainer = trainer_for(ten_steps)
     G, D = copy.deepcopy((trainer.G, trainer.D))
     assert same(G.state_dict(), ten_steps.networks()[0].state_dict()), "training starts from the recipe's networks"
@@ -165,6 +168,51 @@ def test_layout_and_fused_adam_change_rounding_only(ten_steps, seed):
         assert len(idle) == sum(row.norm for row in net.table) > 1 and (a - b).norm() <= 1e-5 * b.norm()
     rows = train(recipe).history.rows
     assert np.allclose([[row["loss_d"], row["loss_g"]] for row in rows], losses, rtol=1e-3, atol=0)
+
+
+def test_from_train_to_the_update_there_are_four_own_frames(tiny):
+    trainer, seen = trainer_for(tiny.replace(epochs=1)), {}
+    def look(name):
+        def hook(opt, *_): seen[name] = [f.name for f in traceback.extract_stack() if "/dcgan/" in f.filename]
+        return hook
+    trainer.opt_d.register_step_pre_hook(look("D"))
+    trainer.opt_g.register_step_pre_hook(look("G"))
+    trainer.train()
+    assert seen["D"] == ["train", "steps", "train_discriminator", "d_step"]
+    assert seen["G"] == ["train", "steps", "train_generator", "g_step"]
+
+
+def test_fakes_are_used_again_once_and_each_step_can_be_called_alone(tiny):
+    trainer = trainer_for(tiny.replace(g_fakes="reuse"))
+    x = next(trainer.batches.epoch(0))
+    for verb in (trainer.train_generator, lambda: trainer.train_discriminator(x), trainer.train_generator,
+                 trainer.train_generator, lambda: trainer.train_discriminator(x), lambda: trainer.train_discriminator(x)):
+        verb()
+    assert all(s.isfinite() for s in (*trainer.d_stats, *trainer.g_stats))
+
+
+@pytest.mark.parametrize("changes", ({"g_fakes": "reuse"}, {"classes": 10}, {"g_fakes": "reuse", "classes": 10}), ids=" ".join)
+@pytest.mark.parametrize("precision", ("fp32", "fp16"))
+def test_other_steps_resume_exactly_too(tiny, changes, precision):
+    recipe = tiny.replace(epochs=2, **changes)
+    straight, first, second = (trainer_for(recipe, precision=precision) for _ in range(3))
+    straight.train()
+    next(step for step in first.steps() if step == 3)
+    second.load_state(first.state())
+    assert second.train().step == 8
+    for name, part in straight.parts().items():
+        assert same(part.state_dict(), second.parts()[name].state_dict()), name
+
+
+def test_an_old_run_without_the_newer_fields_goes_on(tiny, begun):
+    path = begun / "recipe.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in ("g_fakes", "classes")}))
+    for name in "checkpoint.pt", "checkpoint-previous.pt":
+        held = torch.load(begun / name, weights_only=True)
+        rewritten(begun / name, recipe={k: v for k, v in held["recipe"].items() if k not in ("g_fakes", "classes")})
+    assert train(tiny, begun, resume=True).step == 16
+    recipe = from_json(path.read_text())
+    assert recipe == tiny and (recipe.g_fakes, recipe.classes) == ("fresh", 0)
 
 
 def test_the_optimisers_and_layout_are_the_fast_ones(tiny):

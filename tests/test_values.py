@@ -60,6 +60,7 @@ def test_more_memory_than_there_is():
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert home("~/a/b") == tmp_path / "a/b" and home("a/~") == Path("a/~") and home(Path("~")) == tmp_path
+    assert home("./~x") == Path("~x") and home("") == Path()
     with pytest.raises(ValueError, match="~nobody_here is no home folder"):
         home("~nobody_here/x")
 

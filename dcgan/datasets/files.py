@@ -6,7 +6,6 @@ __all__ = ['Bank', 'printable', 'place', 'check_shape', 'image_endings', 'opened
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-03
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -14,7 +13,7 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..values import shown, whole
+from ..values import home, shown, whole
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-08
 class Bank(NamedTuple):
@@ -46,12 +45,8 @@ def place(path: str | os.PathLike,   # "~/pictures", "~anna/pictures", …
     "With `~` expanded. ValueError for what is no path and for a user that there is none of."
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ValueError(f"{what} is {shown(path)}, expected a path")
-    full = os.path.expanduser(text)
-    if text[0] == "~" and full == text:
-        user = printable(Path(text).parts[0])
-        raise ValueError(f"{what} is {printable(text)}, but there is no user {user[1:]} on this machine: write the whole path")
-    return Path(full)
+        raise ValueError(f"{what} is {shown(path)}; it must be a path.")
+    return home(text)
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-10
 def check_shape(size: int | None,     # side of the images; None: as they are
@@ -137,21 +132,22 @@ def decoded(file: Path,              # an image file
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-20
-def in_threads(f: Callable,   # of one of them
-               items: list    # any
-              ) -> list:      # f of each, in order
+def in_threads(f: Callable,     # of one of them
+               items: list      # any
+              ) -> Iterator:    # f of each, in order
     "By one thread for each processor."
     from PIL import Image
     with warnings.catch_warnings(), ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)      # `opened` refuses these files
-        return list(pool.map(f, items))
+        for i in range(0, len(items), 1024):
+            yield from pool.map(f, items[i:i + 1024])
 
 class Job(NamedTuple):
-    "How to read a data set that is not in the cache yet."
+    "A data set that is not in the cache yet."
     name: str                                # what messages call it
     n: int                                   # images to read
     shape: tuple                             # (c, h, w) of each
-    read: Callable[[int, int], list]         # (i, j) → i … j-1: uint8 (c, h, w), or why it is broken
+    images: Iterable                         # n times uint8 (c, h, w), or why it is broken
     labels: list | None = None               # n whole numbers
     names: list | None = None                # n names, for the report of broken ones
     note: str = ""                           # goes to the bank
@@ -165,79 +161,48 @@ def from_files(name: str,            # what messages call it
                **more                # labels, names, note of the Job
               ) -> Job:
     "The job of decoding files with one thread for each processor."
-    def read(i, j):
-        return in_threads(lambda f: decoded(f, size, channels, bits), files[i:j])
-    return Job(name, len(files), (channels, size, size), read, **more)
+    images = in_threads(lambda f: decoded(f, size, channels, bits), files)
+    return Job(name, len(files), (channels, size, size), images, **more)
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-22
-_CHUNK = 1024      # images that are read, checked and written together
-
-def _sound(folder: Path) -> list[dict]:
-    "The log's entries whose bytes are there and right; the first is about the whole."
-    log = []
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(folder/"images.u8", "rb") as data:
-        for line in (folder/"log.jsonl").read_text().splitlines():
-            entry = json.loads(line)
-            if zlib.crc32(data.read(entry["bytes"])) != entry["crc"]:
-                break
-            log.append(entry)
-    return log
-
-def _append(file, data: bytes) -> None:
-    "Written through to the disk."
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-
-# %% ../../nbs/under_the_hood/22_files.ipynb #07-23
-def _chunk(job: Job, i: int) -> tuple[dict, bytes]:
-    "Images i to i + _CHUNK of the job, without the broken ones: an entry for the log, and the bytes."
-    entry, good = {"end": min(i + _CHUNK, job.n), "labels": [], "broken": {}}, []
-    for k, image in enumerate(job.read(i, entry["end"]), i):
-        if not isinstance(image, str) and image.shape != tuple(job.shape):
-            image = f"has shape {image.shape}, not {tuple(job.shape)}"
-        if isinstance(image, str):
-            entry["broken"][job.names[k] if job.names else f"image {k}"] = image
-            continue
-        good.append(image.tobytes())
-        if job.labels is not None:
-            entry["labels"].append(int(job.labels[k]))
-    block = b"".join(good)
-    return entry | {"bytes": len(block), "crc": zlib.crc32(block)}, block
-
-# %% ../../nbs/under_the_hood/22_files.ipynb #07-24
-def _fill(folder: Path, job: Job) -> list[dict]:
-    "Appends what is missing, chunk by chunk: it can be stopped at any moment and started again. The log."
-    folder.mkdir(exist_ok=True)
-    log = _sound(folder)
-    with open(folder/"images.u8", "ab") as data, open(folder/"log.jsonl", "ab") as lines, \
-         tqdm(total=job.n, desc=job.name, unit=" images", disable=None) as bar:
-        def add(entry, block=b""):
-            _append(data, block)
-            _append(lines, (json.dumps(entry) + "\n").encode())
-            log.append(entry)
-        data.truncate(sum(entry["bytes"] for entry in log))
-        lines.truncate(sum(len(json.dumps(entry)) + 1 for entry in log))
-        if not log:
-            add({"end": 0, "bytes": 0, "crc": 0, "n": job.n, "shape": job.shape, "note": job.note,
-                 "labelled": job.labels is not None})
-        for i in range(log[-1]["end"], job.n, _CHUNK):
-            add(*_chunk(job, i))
-            bar.update(log[-1]["end"] - bar.n)
-    return log
+def _write(folder: Path, job: Job) -> None:
+    "OSError, one sentence, where the disk has too little room; ValueError where not a single image could be read."
+    need, free, where = job.n*math.prod(job.shape), shutil.disk_usage(folder.parent).free, printable(folder.parent)
+    if need > free:
+        raise OSError(f"{job.name}: {job.n:,} images need {need/1e6:,.1f} MB in {where}, where {free/1e6:,.1f} MB are free: "
+                      "make room, or ask for fewer images")
+    print(f"{job.name}: {job.n:,} images go into {where} once, {need/1e6:,.1f} MB")
+    folder.mkdir()
+    crc, good, broken = 0, [], {}
+    with open(folder/"images.u8", "wb") as file:
+        for i, image in enumerate(tqdm(job.images, job.name, job.n, unit=" images", disable=None)):
+            if not isinstance(image, str) and image.shape != tuple(job.shape):
+                image = f"has shape {image.shape}, not {tuple(job.shape)}"
+            if isinstance(image, str):
+                broken[job.names[i] if job.names else f"image {i}"] = image
+                continue
+            data = image.tobytes()
+            file.write(data)
+            crc = zlib.crc32(data, crc)
+            good.append(i)
+    if not good:
+        first = printable(": ".join(next(iter(broken.items()), ("there were none",))))
+        raise ValueError(f"{job.name}: none of {job.n} images could be read; the first is {first}")
+    labels = None if job.labels is None else [int(job.labels[i]) for i in good]
+    about = {"shape": job.shape, "crc": crc, "labels": labels, "broken": broken, "note": job.note}
+    (folder/"about.json").write_text(json.dumps(about))
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-28
 def _mapped(folder: Path) -> tuple[Tensor, dict] | None:
-    "uint8 (n, c, h, w), read where it is touched, and what the log says of it; None unless it is whole and sound."
-    log = _sound(folder)
-    size = sum(entry["bytes"] for entry in log)
-    if not log or log[-1]["end"] != log[0]["n"] or (folder/"images.u8").stat().st_size != size:
-        return None
-    images = torch.from_file(str(folder/"images.u8"), shared=False, size=size, dtype=torch.uint8)
-    labels = [label for entry in log[1:] for label in entry["labels"]]
-    broken = {name: why for entry in log[1:] for name, why in entry["broken"].items()}
-    about = {"labels": labels if log[0]["labelled"] else None, "broken": broken, "note": log[0]["note"]}
-    return images.view(-1, *log[0]["shape"]), about
+    "uint8 (n, c, h, w), read where it is touched, and the rest of about.json; None unless both are there and sound."
+    try:
+        about, file = json.loads((folder/"about.json").read_text()), folder/"images.u8"
+        images = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
+        if zlib.crc32(images.numpy()) == about.pop("crc"):
+            return images.view(-1, *about.pop("shape")), about
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        pass                                                     # absent, or not what we wrote
+    return None
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-33
 @contextlib.contextmanager
@@ -252,76 +217,41 @@ def writing_in(folder: Path,  # where a block writes
             raise
         raise OSError(f"{printable(folder)} can't be written ({e.strerror}): choose another folder by {other}") from None
 
-@contextlib.contextmanager
-def _alone(path: Path, name: str) -> Iterator[None]:
-    "One process at a time; a second one says that it waits. The lock ends with the process that holds it."
-    from filelock import FileLock, Timeout
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{name}: another process is making the same, waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-55
 def kept(root: Path,       # the cache
          name: str,        # what messages call it
          key: object,      # what decides the content: anything that json can write
          read: Callable,   # folder → what it holds; None where it is absent or damaged
-         make: Callable    # writes into a folder, which may hold what an interruption left
+         make: Callable    # makes a folder and writes into it
         ):                 # what `read` gives
     "Read from the folder for this key: made if it is absent, made again (with a message) if it is damaged."
+    from filelock import FileLock, Timeout
     folder = Path(root)/f"{name}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
     found = read(folder)
     if found is not None:
         return found
+    part, lock = folder.with_name(folder.name + ".part"), FileLock(folder.with_name(folder.name + ".lock"))
     with writing_in(folder.parent, "DCGAN_CACHE"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.with_name(folder.name + ".lock"), name):
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{name}: another process is making the same, waiting for it")
+            held = lock.acquire()
+        with held:
             found = read(folder)
             if found is not None:                                # another process has made it meanwhile
                 return found
             if folder.exists():
                 print(f"{name}: {printable(folder)} is damaged and is made anew")
-                shutil.rmtree(folder)
-            part = folder.with_name(folder.name + ".part")
-            make(part)
-            os.replace(part, folder)
+            for old in folder, part:
+                shutil.rmtree(old, ignore_errors=True)
+            try:
+                make(part)
+                os.replace(part, folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     return read(folder)
-
-# %% ../../nbs/under_the_hood/22_files.ipynb #07-32
-def _gigabytes(n: int) -> str:
-    "Bytes in the unit that a person would use."
-    return f"{n/1e9:.1f} GB" if n >= 1e9 else f"{n/1e6:.1f} MB" if n >= 1e6 else f"{n/1e3:.0f} kB"
-
-# %% ../../nbs/under_the_hood/22_files.ipynb #07-58
-def _build(part: Path, job: Job) -> None:
-    "OSError, one sentence, where the disk has too little room; ValueError where not a single image could be read."
-    size = math.prod(job.shape)
-    need, there = job.n*size, sum(entry["bytes"] for entry in _sound(part))
-    free = shutil.disk_usage(part.parent).free
-    full = f"{job.name}: {job.n:,} images need {_gigabytes(need)} in {printable(part.parent)}, where "
-    room = ": make room, or ask for fewer images"
-    if need - there > free:
-        raise OSError(full + f"{_gigabytes(free)} are free" + room)
-    rest = f"; {_gigabytes(there)} are there from an interrupted run" if there else ""
-    print(f"{job.name}: {job.n:,} images go into {printable(part.parent)} once, {_gigabytes(need)}{rest}")
-    try:
-        log = _fill(part, job)
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        shutil.rmtree(part, ignore_errors=True)
-        raise OSError(full + "the disk is full now" + room) from None
-    if not any(entry["bytes"] for entry in log):
-        shutil.rmtree(part)
-        broken = [f"{name}: {why}" for entry in log[1:] for name, why in entry["broken"].items()]
-        first = printable(next(iter(broken), "there were none"))
-        raise ValueError(f"{job.name}: none of {job.n} images could be read; the first is {first}")
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-59
 def cached(root: Path,                  # where cached data sets are kept
@@ -330,7 +260,7 @@ def cached(root: Path,                  # where cached data sets are kept
            job: Callable[[], Job]       # called only if there is none for this key yet
           ) -> tuple[Tensor, dict]:     # uint8 (n, c, h, w), mapped; its labels, its note, and what was broken
     "The data set for this key: opened, made if it is absent, made again (with a message) if it is damaged."
-    return kept(root, name, key, _mapped, lambda part: _build(part, job()))
+    return kept(root, name, key, _mapped, lambda part: _write(part, job()))
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-34
 def fingerprint(root: Path,      # folder

@@ -59,23 +59,26 @@ class Want:
         if not isinstance(self.split, str) or self.split not in splits:
             raise ValueError(f"split={shown(self.split)} of {printable(self.name)}, expected 'train' or 'test' (svhn also has 'extra')")
         check_shape(self.image_size, self.channels)
-        if self.images is not None:
-            whole(1, images=self.images)
-        whole(0, seed=self.seed)
-        object.__setattr__(self, "data_dir", place(self.data_dir, "data_dir"))
-        for field in "image_size", "channels", "images", "seed":             # NumPy's numbers become Python's
-            value = getattr(self, field)
-            object.__setattr__(self, field, None if value is None else int(value))
+        numbers = {"image_size": self.image_size, "channels": self.channels, "images": self.images}
+        plain = {field: whole(1, **{field: value}) for field, value in numbers.items() if value is not None}
+        plain |= {"seed": whole(0, seed=self.seed), "data_dir": place(self.data_dir, "data_dir")}
+        for field, value in plain.items():                                   # NumPy's numbers became Python's
+            object.__setattr__(self, field, value)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-08
-def _choose(have: int, want: Want) -> list[int]:
-    "The places of the images to use, in order: all, or a random choice that is the same for the same seed."
+def _joined(*notes: str) -> str:
+    "The notes that say something, as one."
+    return "; ".join(filter(None, notes))
+
+def _choose(have: int, want: Want) -> tuple[list[int], str]:
+    "The places of the images to use, in order: all, or a random choice that is the same for the same seed; its note."
     n = want.images or have
     if n > have:
         raise ValueError(f"images={n} of {printable(want.name)}, which has {have:,}: ask for that many or fewer")
     if n == have:
-        return list(range(have))
-    return torch.randperm(have, generator=torch.Generator().manual_seed(want.seed))[:n].sort().values.tolist()
+        return list(range(have)), ""
+    places = torch.randperm(have, generator=torch.Generator().manual_seed(want.seed))[:n].sort().values.tolist()
+    return places, f"{n:,} of {have:,} images"
 
 def _resized(images: Tensor, size: int) -> Tensor:
     "uint8 (n, c, size, size): bilinear, antialiased where it shrinks; 1,024 images at a time, so that little memory is needed."
@@ -113,15 +116,13 @@ def fitted(images: Tensor,            # uint8 (n, c, h, w)
            note: str = ""             # what there is to say already
           ) -> Bank:                  # as asked for, and its note says what was changed
     "Chooses, resizes, recolours. ValueError for images or labels that are none."
-    keep = _choose(len(check_images(images, printable(want.name))), want)
+    keep, few = _choose(len(check_images(images, printable(want.name))), want)
     if labels is not None and (labels.shape != images.shape[:1] or labels.is_floating_point()):
         raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}, expected a whole number for each of {len(images):,} images")
-    few = ""
-    if len(keep) < len(images):
-        few = f"{len(keep):,} of {len(images):,} images"
+    if few:
         images, labels = images[keep], None if labels is None else labels[keep]
     images, did = _shaped(images, want)
-    return Bank(images, labels, printable(want.name), "; ".join(filter(None, [note, few, did])))
+    return Bank(images, labels, printable(want.name), _joined(note, few, did))
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-13
 def _digits(want: Want) -> Bank:
@@ -253,19 +254,17 @@ def _from_cache(want: Want,              # what was asked for
     for file, why in about["broken"].items():
         out[why if why.startswith("refused") else "broken"].append(file)
     total = (have or len(images) + len(about["broken"])) + sum(map(len, before.values()))
-    note = "; ".join(filter(None, [about["note"], _left_out(total, out | before)]))
+    note = _joined(about["note"], _left_out(total, out | before))
     return Bank(images, None if labels is None else torch.tensor(labels), printable(want.name), note)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-24
 def _from_array(want: Want, images: np.ndarray, labels: np.ndarray) -> Job:
-    "The job of choosing, resizing and recolouring an array chunk by chunk, without a second copy of the whole."
-    keep = _choose(len(images), want)
+    "The job of choosing, resizing and recolouring an array part by part, without a second copy of the whole."
+    keep, few = _choose(len(images), want)
     first, did = _shaped(torch.from_numpy(images[:1]), want)
-    few = f"{len(keep):,} of {len(images):,} images" if len(keep) < len(images) else ""
-    def read(i, j):
-        return list(_shaped(torch.from_numpy(images[keep[i:j]]), want)[0].numpy())
-    return Job(want.name, len(keep), tuple(first.shape[1:]), read, labels[keep].tolist(),
-               note="; ".join(filter(None, [few, did])))
+    parts = (torch.from_numpy(images[keep[i:i + 1024]]) for i in range(0, len(keep), 1024))
+    made = (image for part in parts for image in _shaped(part, want)[0].numpy())
+    return Job(want.name, len(keep), tuple(first.shape[1:]), made, labels[keep].tolist(), note=_joined(few, did))
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-62
 def _svhn(want: Want) -> Bank:
@@ -407,7 +406,8 @@ def _notes(seen: list[_Facts], channels: int) -> tuple[list[str], int]:
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-27
 def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
     "Decides on size, channels and labels. ValueError if sizes differ and none was asked for."
-    have, files = len(files), [files[i] for i in _choose(len(files), want)]
+    places, few = _choose(len(files), want)
+    files = [files[i] for i in places]
     seen = [facts for facts in in_threads(_header, files) if facts]
     sizes = sorted({facts.size for facts in seen}) or [(1, 1)]
     size = want.image_size or sizes[0][0]
@@ -416,16 +416,13 @@ def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
         raise ValueError(f"{printable(want.name)} has images of {len(sizes)} sizes, such as {w}×{h}: give image_size, "
                          "and the middle square of each is scaled to it")
     channels = want.channels or (3 if any(facts.colour for facts in seen) else 1)
+    scaled = "" if sizes == [(size, size)] else f"middle squares scaled to {size}×{size}"
     notes, bits = _notes(seen, channels)
-    if len(files) < have:
-        notes.insert(0, f"{len(files):,} of {have:,} images")
-    if sizes != [(size, size)]:
-        notes.insert(0, f"middle squares scaled to {size}×{size}")
     parts = [file.relative_to(root).parts for file in files]
     kinds = sorted({top for top, *_ in parts})
     labels = [kinds.index(top) for top, *_ in parts] if all(len(p) > 1 for p in parts) else None
-    names = [str(Path(*p)) for p in parts]
-    return from_files(printable(want.name), files, size, channels, bits, names=names, labels=labels, note="; ".join(notes))
+    names, note = [str(Path(*p)) for p in parts], _joined(scaled, few, *notes)
+    return from_files(printable(want.name), files, size, channels, bits, names=names, labels=labels, note=note)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-28
 def _folder(want: Want) -> Bank:
@@ -447,12 +444,9 @@ def _folder(want: Want) -> Bank:
     seen = fingerprint(root, files)
     bank = _from_cache(want, "folder", seen, lambda: _folder_job(want, root, files), len(files), left)
     inner = {part for f in files for part in f.relative_to(root).parts[:-1] if part.lower() in ("train", *_HELD_OUT)}
-    notes = [bank.note]
-    if want.split == "test" and root.name.lower() != "test":
-        notes.append(f"held out is {root.name}")
-    if inner:
-        notes.append(f"taken as folders like any other: {', '.join(sorted(inner))}")
-    return bank._replace(note="; ".join(filter(None, notes)))
+    held = f"held out is {root.name}" if want.split == "test" and root.name.lower() != "test" else ""
+    others = f"taken as folders like any other: {', '.join(sorted(inner))}" if inner else ""
+    return bank._replace(note=_joined(bank.note, held, others))
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-32
 def _unpack(archive: Path, md5: str, folder: Path) -> None:
@@ -484,13 +478,11 @@ def _celeba(want: Want) -> Bank:
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-32a
 def _celeba_job(want: Want, data, faces: Path) -> Job:
     "The job of decoding what was asked for of torchvision's CelebA."
-    names = [data.filename[i] for i in _choose(len(data.filename), want)]
+    places, few = _choose(len(data.filename), want)
+    names = [data.filename[i] for i in places]
     inner = faces/faces.name if (faces/faces.name).is_dir() else faces
-    note = f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}"
-    if want.channels == 1:
-        note += "; RGB to grey"
-    if want.images:
-        note = f"{len(names):,} of {len(data.filename):,} images; {note}"
+    note = _joined(few, f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}",
+                   "RGB to grey" if want.channels == 1 else "")
     return from_files("celeba", [inner/name for name in names], want.image_size, want.channels, names=names, note=note)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-35

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'WORKERS', 'CARDS', 'Cost', 'cost', 'first', 'left', 'memory', 'fitting_batch', 'too_large', 'explained',
-           'Pictures', 'textbook', 'Estimate', 'estimate']
+           'Pictures', 'textbook', 'textbook_macs', 'Estimate', 'estimate']
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-03
 import multiprocessing
@@ -36,15 +36,16 @@ class Cost(NamedTuple):
 
 def cost(recipe: Recipe, # any
         ) -> Cost:
-    "What a step of D and one of G come to, from the tables alone."
+    "What a step of D and one of G come to, from the tables alone; what D does with labels is left out."
     must_be(Recipe, recipe=recipe)
-    g, d = recipe.g_table, recipe.d_table
+    g, d, fresh = recipe.g_table, recipe.d_table, recipe.g_fakes == "fresh"
+    both = left(g) + left(d) - prod(recipe.x_shape)  # what G draws is what D sees
     return Cost(
         g.macs + 6 * d.macs - 2 * first(d),
-        3 * g.macs - first(g) + 2 * d.macs,
+        (3 if fresh else 2) * g.macs - first(g) + 2 * d.macs,
         d.params,
         g.params,
-        max(2 * left(d), left(g) + left(d) - prod(recipe.x_shape)),
+        max(2 * left(d), both) if fresh else left(d) + both,
         max(prod(row.out_shape) for row in (*g, *d)),
     )
 
@@ -188,6 +189,14 @@ def textbook_step(recipe, netG, netD, criterion, optimizerG, optimizerD, data) -
     optimizerG.step()
     return (f"Loss_D: {(errD_real + errD_fake).item():.4f} Loss_G: {errG.item():.4f} "
             f"D(x): {D_x:.4f} D(G(z)): {D_G_z1:.4f} / {D_G_z2:.4f}")
+
+# %% ../../nbs/under_the_hood/31_cost.ipynb #17-24c
+def textbook_macs(recipe: Recipe,  # any
+                 ) -> int:         # for each image of the batch
+    "Multiply-adds of both steps of `textbook`: one pass through G less than ours, D's weight gradients twice."
+    must_be(Recipe, recipe=recipe)
+    g, d = recipe.g_table, recipe.d_table
+    return 3 * g.macs + 9 * d.macs - 2 * first(d) - first(g)
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-49
 CARDS = {

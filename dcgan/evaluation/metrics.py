@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from io import BytesIO
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from ..data import to_x
 from ..datasets.sources import load
 from .judge import Judge, check_maps, digit_judge
 from ..networks import ASSETS, Generator, generator_for
-from ..plots import FAKE, REAL, Picture, check_images, show_grid
+from ..plots import Picture, check_images, show_grid
 from ..values import library, must_be, shown, whole
 
 # %% ../../nbs/12_metrics.ipynb #12-06
@@ -173,13 +172,14 @@ class KernelDistance(NamedTuple):
         "About 95 %: two standard errors to both sides."
         return self.value - 2 * self.error, self.value + 2 * self.error
 
+# %% ../../nbs/12_metrics.ipynb #12-22b
 def kernel_distance(a: Tensor,           # features (n, d)
                     b: Tensor,           # features (m, d)
                     subsets: int = 50,   # random choices to average over
                     size: int = 500,     # images in each; at most half of the smaller set
                     seed: int = 0,       # decides the choices; the global generator is left as it was
                    ) -> KernelDistance:
-    "Squared maximum mean discrepancy, cubic kernel, without bias (Bińkowski et al. 2018). ValueError for fewer than 4."
+    "Squared MMD, cubic kernel, unbiased (Bińkowski et al. 2018). ValueError for fewer than 4."
     from torchmetrics.image.kid import KernelInceptionDistance
     a, b = check_features(a, b)
     whole(1, subsets=subsets)
@@ -226,7 +226,7 @@ def density_coverage(real: Tensor,   # features (n, d)
                      fake: Tensor,   # features (m, d)
                      k: int = 5,     # which neighbour among the real a ball reaches to
                     ) -> tuple[float, float]:
-    "In how many balls of real images a fake lies, over k; the share of balls with a fake in it (Naeem et al. 2020)."
+    "Density and coverage (Naeem et al. 2020). ValueError for k real images or fewer."
     fakes = fakes_inside(real, fake, k)
     return fakes.sum().item() / (k * len(fake)), (fakes > 0).float().mean().item()
 
@@ -350,6 +350,7 @@ class Copies(NamedTuple):
         "Whether more images are that near than chance explains: the two intervals do not meet."
         return self.interval(level)[0] > share_interval(self._near(self.usual, level), len(self.usual))[1]
 
+# %% ../../nbs/12_metrics.ipynb #12-32f
 def copies(fake: Tensor,      # vectors (n, d), features or flattened pixels; or images, for `nearest_moved`
            train: Tensor,     # of the training images
            held_out: Tensor,  # of real images that were not trained on
@@ -364,18 +365,19 @@ def nearest_moved(a: Tensor,            # images (n, c, h, w)
                   shift: int = 2,       # pixels by which one of a may be moved, each way
                   candidates: int = 50, # of b, the nearest at half the size, that are compared
                  ) -> tuple[Tensor, Tensor]:
-    "For each of a, the least distance over all moves, as a share of the mean of the ten next; and its place in b."
+    "Least distances over all moves, over the mean of the ten next; and the places in b, (n,) each."
     found = [moved_distances(part, b, shift, candidates) for part in a.split(50)]
     distances, places = (torch.cat(parts) for parts in zip(*found))
     others = distances[:, 1:11].mean(1)
     return distances[:, 0] / others.clamp_min(1e-6), places[:, 0]
 
+# %% ../../nbs/12_metrics.ipynb #12-32g
 def moved_distances(a: Tensor,       # images (n, c, h, w)
                     b: Tensor,       # images (m, c, h, w), two or more
                     shift: int,      # pixels by which one of a may be moved, each way
                     candidates: int, # of b, that are compared
                    ) -> tuple[Tensor, Tensor]:
-    "Distances from the moved middles of a to the middles of the candidates, ascending, and their places in b."
+    "Distances of moved middles, ascending, and their places in b: (n, candidates) each."
     for images in a, b:
         check_maps(images, "The images")
     if a.shape[1:] != b.shape[1:] or min(a.shape[2:]) < 4 * (whole(0, shift=shift) + 1) or len(b) < 2:
@@ -385,12 +387,13 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
     middles = _windows(small[1], coarse, only_middle=True)
     rough = torch.stack([torch.cdist(way, middles) for way in _windows(small[0], coarse).unbind(1)]).amin(0)
     places = rough.topk(min(whole(2, candidates=candidates), len(b)), largest=False).indices
-    chosen = _windows(b, int(shift), only_middle=True)[places]                      # (n, candidates, d)
+    chosen = _windows(b, int(shift), only_middle=True)[places]  # (n, candidates, d)
     found = torch.cdist(_windows(a, int(shift)), chosen).amin(1).sort(1)
     return found.values, places.gather(1, found.indices)
 
+# %% ../../nbs/12_metrics.ipynb #12-32h
 def _windows(x: Tensor, s: int, only_middle: bool = False) -> Tensor:
-    "Images without s pixels at each edge, moved in all ways by up to s: (n, ways, numbers); or the middle: (n, numbers)."
+    "Images less s pixels at each edge, moved in all ways, (n, ways, d); or their middles, (n, d)."
     h, w = (side - 2 * s for side in x.shape[2:])
     if only_middle:
         return x[:, :, s:s + h, s:s + w].flatten(1)
@@ -423,19 +426,20 @@ def judges_eye(judge: Judge,     # in eval mode
 # %% ../../nbs/12_metrics.ipynb #12-46g
 def _spaces(judge, x, train, held_out) -> dict:
     "For each kind of distance, a function from an image's number to distances (m,), and the held-out images' least ones."
-    def vectors(see): return see(x), see(train), nearest(see(held_out), see(train))[0]
     def plain(see):
-        own, others, usual = vectors(see)
-        return lambda i: torch.cdist(own[i:i + 1], others)[0], usual
+        own, others = see(x), see(train)
+        return lambda i: torch.cdist(own[i:i + 1], others)[0], nearest(see(held_out), others)[0]
     def moves(i):
         distances, places = moved_distances(x[i:i + 1], train, 2, 50)
         return torch.full((len(train),), torch.inf).scatter(0, places[0], distances[0])
+    parts = held_out.split(50)
     return {
         "features": plain(lambda images: look(judge, images).features),
         "pixels": plain(lambda images: images.flatten(1)),
-        "pixels, moved": (moves, torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in held_out.split(50)])),
+        "pixels, moved": (moves, torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in parts])),
     }
 
+# %% ../../nbs/12_metrics.ipynb #12-46k
 def in_view(distances: Tensor, # (many,), nearest first
             usual: Tensor,     # (m,): of held-out images, to their nearest
            ) -> str:

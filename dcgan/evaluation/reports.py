@@ -230,15 +230,16 @@ def in_words(e: Evaluation, # any
         f"the judge is right on {v['judge_accuracy']:.1%} of the held-out images"])
 
 def _copies_in_words(v: dict) -> list[str]:
-    "Two lines on copies."
+    "Three lines on copies."
     def one(way):
         low, high = v[f"copies_{way}_interval"]
         return f"{v[f'copies_{way}']:.1%} ({low:.1%} to {high:.1%}) by {NAMES[way]}"
     found = [NAMES[way] for way in NAMES if v[f"copies_{way}_found"]]
     return [
-        f"nearer to a training image than 99 % of the {v['held_out']:,} held out: " + ", ".join(map(one, NAMES)),
-        f"more than chance explains, so look for copies: by {', '.join(found)}" if found
-        else "no more than chance explains; without copies about 1 %"]
+        f"nearer to a training image than 99 % of the {v['held_out']:,} held out (without copies about 1 %):",
+        "  " + ", ".join(map(one, NAMES)),
+        f"  more than chance explains, so look for copies: by {', '.join(found)}" if found
+        else "  no more than chance explains"]
 
 NAMES = {"features": "features", "pixels": "pixels", "relative": "relative distance with moves"}  # how copies are searched for
 

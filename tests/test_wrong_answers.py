@@ -1,0 +1,90 @@
+"Plausible wrong answers to the exercises of lessons 01 and 10 are refused by their checks."
+import csv
+import math
+
+import pytest
+import torch
+
+from dcgan.checkpoints import read_checkpoint
+
+from notebooks import LESSONS, checks
+
+LESSON = [path for path in LESSONS if path.stem in ("01_game", "10_checkpoints")]
+
+
+def entropy(y):
+    return -sum(v * math.log(v) for v in (y, 1 - y) if v > 0)
+
+
+def halves(real, fake, d=lambda r, f: (r + f) / 2, g=lambda f: f / 2):
+    return d((real - 1).square().mean(), fake.square().mean()), g((fake - 1).square().mean())
+
+
+def whole(folder, names=("checkpoint.pt", "checkpoint-previous.pt")):
+    def fits(name):
+        try:
+            return bool(read_checkpoint(folder / name))
+        except ValueError:
+            return False
+    return [name for name in names if fits(name)]
+
+
+def values(path, name, empty=lambda: None, kind=float):
+    with open(path, newline="") as file:
+        return [kind(row[name]) if row[name] else empty() for row in csv.DictReader(file)]
+
+
+def written(parts, path, aside=None):
+    with open(aside or path, "w") as file:
+        file.writelines(parts)
+    if aside:
+        aside.replace(path)
+
+
+def swallowed(parts, path):
+    try:
+        text = "".join(parts)
+    except KeyboardInterrupt:
+        return
+    path.write_text(text)
+
+
+WRONG = {
+    "floor": [lambda real, fake: 0., lambda real, fake: -math.log(real) - math.log(1 - fake),
+              lambda real, fake: entropy(real), lambda real, fake: (entropy(real) + entropy(fake)) / 2,
+              lambda real, fake: (entropy(real) + entropy(fake)) / math.log(2)],
+    "least_squares": [lambda r, f: halves(r, f, d=lambda a, b: a + b), lambda r, f: halves(r, f, g=lambda a: a),
+                      lambda r, f: halves(r, f.detach()), lambda r, f: halves(f, r),
+                      lambda r, f: (halves(r, f)[0], f.square().mean() / 2)],
+    "best_logit": [lambda x, m: m * x - m * m / 2, lambda x, m: -m * x, lambda x, m: torch.sigmoid(m * m / 2 - m * x),
+                   lambda x, m: torch.log(torch.exp(-x**2 / 2) / torch.exp(-(x - m)**2 / 2))],
+    "readable": [lambda folder: [p.name for p in sorted(folder.iterdir())], lambda folder: whole(folder)[:1],
+                 lambda folder: whole(folder)[::-1], lambda folder: whole(folder, ["checkpoint.pt"]),
+                 lambda folder: [n for n in ("checkpoint.pt", "checkpoint-previous.pt") if (folder / n).exists()]],
+    "column": [lambda path, name: values(path, name, empty=lambda: 0.), lambda path, name: values(path, name, kind=str),
+               lambda path, name: values(path, name, empty=lambda: float("nan")),
+               lambda path, name: [v for v in values(path, name) if v is not None]],
+    "keep_note": [written, swallowed, lambda parts, path: written(parts, path, path.with_suffix(".new")),
+                  lambda parts, path: path.write_text("".join([*parts][:1])),
+                  lambda parts, path: path.exists() or path.write_text("".join(parts))],
+}
+
+
+@pytest.mark.parametrize("name, i", [(name, i) for name, answers in WRONG.items() for i in range(len(answers))])
+def test_a_wrong_answer_is_refused(name, i):
+    with pytest.raises(Exception):
+        checks(*LESSON)[name](WRONG[name][i])
+
+
+def test_right_answers_built_from_the_same_parts_pass():
+    found = checks(*LESSON)
+    found["floor"](lambda real, fake: entropy(real) + entropy(fake))
+    found["least_squares"](halves)
+    found["best_logit"](lambda x, m: m * m / 2 - m * x)
+    found["readable"](whole)
+    found["column"](values)
+    found["keep_note"](lambda parts, path: path.write_text("".join(parts)))
+
+
+def test_every_check_has_its_wrong_answers():
+    assert set(checks(*LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
