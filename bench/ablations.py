@@ -32,11 +32,11 @@ import torch
 from dcgan.datasets.sources import load
 from dcgan.engine.processes import engine_for
 from dcgan.evaluation.metrics import digit_fid
-from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 from variants import Variant, digest, variants
 

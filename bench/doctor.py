@@ -27,11 +27,12 @@ from dcgan.data import digits
 from dcgan.datasets.sources import load
 from dcgan.doctor import Doctor
 from dcgan.losses import g_loss
-from dcgan.networks import ASSETS, Discriminator, Generator, init_weights, latent
+from dcgan.networks import Discriminator, Generator, init_weights, latent
 from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
 from dcgan.training import Settings, Trainer
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 PATH = ASSETS / "doctor.csv"
 EXTREMES = {"least_variety": (min, "variety", 1), "widest_gap": (max, "gap", 1), "longest_step": (max, "moved", 1),

@@ -43,10 +43,11 @@ from dcgan.features import (
     untrained,
 )
 from dcgan.latent import Predictor, face_predictor
-from dcgan.networks import ASSETS, Discriminator, Generator, generator_for, latent
+from dcgan.networks import Discriminator, Generator, generator_for, latent
 from dcgan.plots import write_aside
 from dcgan.recipes import from_json
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 FOLDER, ROWS, DROPPED = ASSETS / "features", ASSETS / "features.csv", ASSETS / "features-drop.csv"
 COLUMNS = "data", "features", "labels", "draw", "accuracy", "numbers", "date", "machine", "torch"

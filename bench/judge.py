@@ -12,8 +12,8 @@ from dcgan.data import to_x
 from dcgan.datasets.sources import load
 from dcgan.evaluation.judge import Judge, accuracy, train_judge
 from dcgan.evaluation.metrics import frechet, look
-from dcgan.networks import ASSETS
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 
 def distance(judge: Judge, images: torch.Tensor, held_out: torch.Tensor) -> float:

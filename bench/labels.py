@@ -9,9 +9,10 @@ import torch
 
 from dcgan.data import digits, to_x
 from dcgan.evaluation.judge import digit_judge
-from dcgan.networks import ASSETS, Generator
+from dcgan.networks import Generator
 from dcgan.plots import write_aside
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 ROWS = ASSETS / "labels.csv"
 NAME, N, SEED = "digits-conditional", 1000, 0  # whose samples, how many of each class, of which z

@@ -34,9 +34,10 @@ from dcgan.latent import (
     triples,
     truncated,
 )
-from dcgan.networks import ASSETS, Generator, latent
+from dcgan.networks import Generator, latent
 from dcgan.plots import write_aside
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 TRAIN, TEST, HELD_OUT = 6000, 2000, 10_000_000  # drawn faces; the test faces start at a number of their own
 POOL, SEED = 4000, 11                           # generated faces from which exemplars are chosen; seed of their z

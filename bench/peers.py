@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from peer import PEERS, classes_of, peer_in
 
-from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES, to_json
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 HERE = Path(__file__).resolve().parent
 ROWS, IMAGES = ASSETS / "peers.csv", ASSETS / "peers.npz"  # lesson 14 reads them

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from dcgan.networks import ASSETS
+from dcgan.weights import ASSETS
 
 SPEED, ROWS = ASSETS / "quality-speed.csv", ASSETS / "quality.csv"  # lesson 14 reads them
 BUDGETS = (0.5, 1, 2, 3, 5), (10,)  # minutes: with three seeds, and with one

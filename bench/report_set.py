@@ -23,9 +23,9 @@ import torch
 from dcgan.datasets.files import Bank
 from dcgan.datasets.sources import load
 from dcgan.evaluation.reports import Reference, evaluate, reference_for, trained
-from dcgan.networks import ASSETS, shipped
 from dcgan.plots import write_aside
 from dcgan.values import machine
+from dcgan.weights import ASSETS, shipped
 
 ROWS = ASSETS / "report-set.csv"
 GENERATORS = "digits", "mnist28", "mnist28-trainer", "mnist64"

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from dcgan.checkpoints import save_generator
-from dcgan.networks import ASSETS, Generator
+from dcgan.networks import Generator
 from dcgan.plots import write_aside
+from dcgan.weights import ASSETS
 
 LIMIT = 8_000_000  # bytes of weights
 

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dcgan.losses import d_loss, g_loss_saturating
-from dcgan.networks import ASSETS
 from dcgan.recipes import NETS, Recipe
 from dcgan.shapes import Row, shape_table
 from dcgan.steps import g_step, real_probability
 from dcgan.training import Trainer
+from dcgan.weights import ASSETS
 
 Rows = tuple[Row, ...]
 

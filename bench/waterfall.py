@@ -21,12 +21,12 @@ from dcgan.datasets.sources import load
 from dcgan.engine.cost import cost, textbook_macs
 from dcgan.engine.devices import has_bf16
 from dcgan.engine.speed import CHANGES, Switched, ours
-from dcgan.networks import ASSETS
 from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES, Recipe
 from dcgan.steps import Engine
 from dcgan.training import Trainer
 from dcgan.values import machine
+from dcgan.weights import ASSETS
 
 ROWS = ASSETS / "waterfall.csv"  # lesson 32 reads it
 NETS = {  # name of a column: its recipe, on digits that are not turned

@@ -269,7 +269,7 @@ def say_end(trainer: "Trainer",  # at its end, or stopped
 def place(what: str,  # a run, a saved folder, a shipped name, hub:owner/name
          ) -> Path:
     "Where its pictures go: its own folder, or the current one where `what` is no folder of a generator."
-    from dcgan.networks import find_model
+    from dcgan.weights import find_model
     found, folder = Path(find_model(what)).absolute(), Path(what)
     return folder if found in (folder.absolute(), folder.absolute() / "generator") else Path()
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # %% ../nbs/16_inside.ipynb #16-04
-from .networks import ASSETS, Discriminator, Generator, generator_for, init_weights
+from .networks import Discriminator, Generator, generator_for, init_weights
 from .plots import check_images
 from .values import known, shown, whole
+from .weights import ASSETS
 
 # %% ../nbs/16_inside.ipynb #16-07
 TRAINED = "digits", "house_numbers", "photographs"  # discriminators that ship with the course

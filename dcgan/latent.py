@@ -19,11 +19,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from .networks import ASSETS, Generator, Network, blocks, generator_for, init_weights, latent, table_from
+from .networks import Generator, blocks, generator_for, init_weights, latent, table_from
 from .plots import check_images, grid
 from .shapes import Row
 from .steps import frozen
 from .values import library, must_be, shown, whole
+from .weights import ASSETS, Network
 
 # %% ../nbs/15_latent.ipynb #15-06
 def check_z(**given: Tensor,    # each should be latent vectors (…, z_dim)

@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'activation', 'slope_from', 'table_from', 'ConvTranspose2d', 'layer', 'block', 'blocks', 'generator_for',
-           'law_from', 'latent', 'init_weights', 'check_labels', 'labels_from', 'Generator', 'Discriminator', 'Given',
-           'ASSETS', 'Network', 'find_model', 'shipped']
+           'law_from', 'latent', 'init_weights', 'check_labels', 'labels_from', 'Generator', 'Discriminator', 'Given']
 
 # %% ../nbs/04_networks.ipynb #04-03
 from math import prod
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from .shapes import Row, ShapeTable, rows_from, shape_table
 from .values import check_memory, counted, shown, whole
-from .weights import ASSETS, Network, find_model, shipped  # noqa: F401
+from .weights import Network
 
 # %% ../nbs/04_networks.ipynb #04-06
 def activation(act: str,      # "none", "relu", "leaky_relu", "tanh" or "sigmoid"
@@ -296,6 +295,3 @@ class Given(nn.Module):
                 batch: Tensor,  # z or x
                ) -> Tensor:     # x or logits
         return self.net(batch, self.labels)
-
-# %% ../nbs/04_networks.ipynb #04-38b
-_all_ = ["ASSETS", "Network", "find_model", "shipped"]  # of lesson 23; they can be imported from here as well

@@ -9,9 +9,10 @@ from torch import nn
 
 from dcgan.checkpoints import RunFolder, write_history
 from dcgan.doctor import RULES, Doctor, Record, apart, both_ways, diagnose, moved, norm, read, variety
-from dcgan.networks import ASSETS, Generator, latent
+from dcgan.networks import Generator, latent
 from dcgan.shapes import Row
 from dcgan.training import STATS, Trainer
+from dcgan.weights import ASSETS
 
 from notebooks import ROOT
 from notebooks import checks as exercises

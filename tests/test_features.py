@@ -29,9 +29,10 @@ from dcgan.features import (
     trained_d,
     untrained,
 )
-from dcgan.networks import ASSETS, Discriminator, generator_for, init_weights, latent
+from dcgan.networks import Discriminator, generator_for, init_weights, latent
 from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
+from dcgan.weights import ASSETS
 
 from notebooks import LESSONS, checks
 

@@ -22,8 +22,9 @@ from dcgan.evaluation.judge import (
     train_judge,
 )
 from dcgan.evaluation.metrics import judge_report
-from dcgan.networks import ASSETS, generator_for, shipped
+from dcgan.networks import generator_for
 from dcgan.shapes import shape_table
+from dcgan.weights import ASSETS, shipped
 
 from notebooks import ROOT
 

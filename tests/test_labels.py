@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from dcgan.checkpoints import content
 from dcgan.cli import main
 from dcgan.datasets.sources import load
-from dcgan.networks import ASSETS, Discriminator, Generator, Given, latent
+from dcgan.networks import Discriminator, Generator, Given, latent
 from dcgan.recipes import RECIPES
 from dcgan.shapes import Row
 from dcgan.training import Trainer
+from dcgan.weights import ASSETS
 
 from notebooks import ROOT, checks
 from running import train

@@ -44,9 +44,10 @@ from dcgan.latent import (
     truncated,
     walk,
 )
-from dcgan.networks import ASSETS, Generator, latent
+from dcgan.networks import Generator, latent
 from dcgan.plots import grid
 from dcgan.shapes import Row
+from dcgan.weights import ASSETS
 
 from notebooks import ROOT, checks
 

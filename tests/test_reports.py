@@ -23,10 +23,10 @@ from dcgan.evaluation.reports import (
     reference_for,
     there_and_back,
 )
-from dcgan.networks import ASSETS, shipped
 from dcgan.plots import curves
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
+from dcgan.weights import ASSETS, shipped
 
 from running import train
 

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from dcgan.evaluation.metrics import digit_fid
-from dcgan.networks import ASSETS, Generator, shipped
+from dcgan.networks import Generator
 from dcgan.recipes import command, from_json
+from dcgan.weights import ASSETS, shipped
 
 from notebooks import ROOT
 from running import train

@@ -17,9 +17,9 @@ from dcgan.cli import main
 from dcgan.datasets.sources import load
 from dcgan.engine.cost import cost, textbook, textbook_macs
 from dcgan.engine.speed import CHANGES, Lap, Race, Runner, Switched, ours, peak, peak_memory, race, standings
-from dcgan.networks import ASSETS
 from dcgan.recipes import RECIPES
 from dcgan.training import Trainer
+from dcgan.weights import ASSETS
 
 from notebooks import HOOD, ROOT, checks
 

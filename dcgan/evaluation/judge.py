@@ -18,10 +18,11 @@ from ..data import check_images, to_x
 from ..datasets.drawn import FACTORS, face_factors
 from ..datasets.files import Bank, kept
 from ..datasets.sources import cache_root, data_root
-from ..networks import ASSETS, Network, blocks, generator_for, init_weights
+from ..networks import blocks, generator_for, init_weights
 from ..recipes import known
 from ..shapes import Row, rows_from, shape_table
 from ..values import must_be, shown, whole
+from ..weights import ASSETS, Network
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-06
 def judge_layers(in_shape: tuple,    # (c, h, w) of the images, square, at least 8 pixels

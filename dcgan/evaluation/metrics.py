@@ -23,9 +23,10 @@ from torch.nn import functional as F
 from ..data import to_x
 from ..datasets.sources import load
 from .judge import Judge, check_maps, digit_judge
-from ..networks import ASSETS, Generator, generator_for
+from ..networks import Generator, generator_for
 from ..plots import Picture, check_images, show_grid
 from ..values import library, must_be, shown, whole
+from ..weights import ASSETS
 
 # %% ../../nbs/12_metrics.ipynb #12-06
 class Look(NamedTuple):

@@ -37,10 +37,11 @@ from dcgan.evaluation.metrics import (
     nearest_moved,
     precision_recall,
 )
-from ..networks import Generator, find_model
+from ..networks import Generator
 from ..plots import FAKE, REAL, Picture, show_grid
 from ..recipes import Recipe, from_json
 from ..values import must_be, shown, whole
+from ..weights import find_model
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-06
 class Reference(NamedTuple):
