@@ -72,6 +72,7 @@ def whole(run, recipe, images, epochs, plots=True):
 
 TRAINED_ON = {
     "digits": 4000,
+    "digits-conditional": 4000,
     "mnist28": 12,
     "mnist28-trainer": 12,
     "mnist64": 12,
@@ -85,7 +86,7 @@ TRAINED_ON = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_on_its_own_data(data, capsys, name):
-    few = "--images 30 --ema 0.5" if name == "digits" else ""
+    few = "--images 30 --ema 0.5" if name.startswith("digits") else ""
     run, out = train(f"{name} --epochs 3 --save-every 3 {SMALL} {few}", data, capsys)
     changes = {"images": 30, "ema": 0.5} if few else {}
     recipe = RECIPES[name].replace(
