@@ -100,7 +100,7 @@ def define() -> None:
     for name, v in all_variants().items():
         own = v.definition(IMAGES)
         if name != "default":
-            own["fields"] = {k: x for k, x in own["fields"].items() if x != default["fields"][k]}
+            own["fields"] = {k: x for k, x in own["fields"].items() if x != default["fields"].get(k, ...)}
             own = {k: x for k, x in own.items() if k == "fields" or x != default[k]}
         about = {"definition": v.key(IMAGES), "says": v.says, "breaks": v.breaks}
         lines.append(json.dumps(name, ensure_ascii=False) + ": " + json.dumps(about | own, ensure_ascii=False))

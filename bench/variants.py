@@ -226,6 +226,7 @@ def undone(base: Recipe) -> dict[str, Undone]:
             "the paper's own kind of network: kernels of 5, fully connected at z and at the logit", authors_g, authors_d
         ),
         "spectral norm in D": Undone("each layer of D also divided by its spectral norm", trainer=Spectral),
+        "reused fakes": Undone("G's step uses the fakes that D's step has just seen", fields={"g_fakes": "reuse"}),
         "no average": Undone("the last weights of G, not their moving average", fields={"ema": None}),
     }
 

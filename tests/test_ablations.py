@@ -77,6 +77,7 @@ FIELDS = {
     "rates 2e-4": "lr_g lr_d",
     "uniform z": "z_law",
     "no average": "ema",
+    "reused fakes": "g_fakes",
 }
 OTHERS = {
     "default",
