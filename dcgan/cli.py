@@ -278,7 +278,7 @@ def place(what: str,  # a run, a saved folder, a shipped name, hub:owner/name
 class Sample:
     "Draw images with a trained generator: of a run, a saved folder, or shipped with the package."
     what: tyro.conf.Positional[str]  # folder of a run or a generator, shipped name, or hub:owner/name
-    n: int | None = None       # images, from 1; None: 64, or a row for each label
+    n: int = 64                # images, from 1; where the generator takes classes and this is not given: a row for each label
     labels: tuple[int, ...] = ()  # of the rows in turn, where the generator takes classes: 7 0 7; none: every class
     seed: int = 0              # decides the latent vectors, from 0
     first: int = 0             # number of the first image, counted from 0: --n 1 --first 17 draws image 17 alone
@@ -290,7 +290,7 @@ class Sample:
         from dcgan.networks import Generator
         from dcgan.plots import picture_format, save_grid
         from dcgan.values import check_memory, counted, whole
-        whole(1, n=64 if self.n is None else self.n, columns=self.columns)
+        whole(1, n=self.n, columns=self.columns)
         whole(0, seed=self.seed, first=self.first)
         if self.out:
             if self.out.exists():
@@ -298,7 +298,8 @@ class Sample:
             picture_format(self.out)
         folder, G = place(self.what), Generator.from_pretrained(self.what)
         (c, h, w), rows = G.table.out_shape, self.labels or range(G.classes)
-        n = self.n or len(rows) * self.columns or 64
+        given = any(word.partition("=")[0] == "--n" for word in argv)
+        n = self.n if given or not rows else len(rows) * self.columns
         check_memory(n * (8 * c * h * w + 48 * (h + 2) * (w + 2)), f"--n {counted(n)}")
         out = self.out or folder / self.name(folder != Path(), n)
         check_folder(out.parent)

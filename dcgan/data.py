@@ -91,7 +91,7 @@ def order(n: int,       # images in the data set
           epoch: int    # 0, 1, 2, …
          ) -> Tensor:   # int64 (n,), a permutation of 0 … n-1
     "The order in which an epoch sees the images: a function of (seed, epoch)."
-    whole(1, n=n), _up_to(10**9, n=n)
+    whole(1, n=n), _up_to(10**9, n=n), whole(0, seed=seed, epoch=epoch)
     return _permutation(n, seed, epoch).clone()
 
 # %% ../nbs/06_data.ipynb #08-20

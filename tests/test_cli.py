@@ -337,6 +337,8 @@ def test_every_field_is_a_flag(here):
         "sample_every": 4,
         "save_every": 6,
         "data": "digits",
+        "g_fakes": "reuse",
+        "classes": 10,
         "name": "digits",
     }
     recipe = RECIPES["digits"].replace(**changes)

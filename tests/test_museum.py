@@ -43,8 +43,8 @@ QUESTIONS = sections(FAQ, 3)
 
 
 def test_both_open_in_colab():
-    assert set(BESIDE) == {MUSEUM.name, FAQ.name}
-    for path in MUSEUM, FAQ:
+    assert set(BESIDE) == {MUSEUM.name, FAQ.name, "capstone.ipynb"}
+    for path in MUSEUM, FAQ, ROOT / "nbs/capstone.ipynb":
         first, second, *_ = cells(path)
         assert first["source"].startswith("# ") and second["source"] == install_cell(is_published())
         badges = [COLAB in with_links(text, path.name, published=True) for text in (first["source"], "## A section")]
