@@ -224,7 +224,7 @@ def table() -> None:
     old = len(rows) - sum(map(len, found.values()))
     print(
         f"\n{len(wanted(found))} runs are missing"
-        + f"; {old} rows are of other definitions and count for nothing." * bool(old)
+        + f"; {old} rows are of other definitions or not in fp32, and count for nothing." * bool(old)
     )
 
 
