@@ -5,6 +5,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 HOOD = "under_the_hood"
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
@@ -37,6 +39,21 @@ def checks(*paths):
         exec(compile(cell["source"], f"exercise {name}", "exec"), space)
         found[name] = space[f"check_{name}"]
     return found
+
+
+def refusing(wrong, *lessons, also=()):
+    """Two tests of the exercises of these lessons: each wrong answer (name → {what is wrong: answer}) is refused by an
+    AssertionError, or by one of the errors in `also`; and every exercise has three wrong answers or more."""
+    @pytest.mark.parametrize("name, answer", [(name, answer) for name, answers in wrong.items() for answer in answers])
+    def test_a_wrong_answer_is_refused(name, answer):
+        with pytest.raises((AssertionError, *also)):
+            checks(*lessons)[name](wrong[name][answer])
+
+    def test_every_exercise_has_its_wrong_answers():
+        assert set(checks(*lessons)) == set(wrong)
+        assert {name: len(answers) for name, answers in wrong.items() if len(answers) < 3} == {}
+
+    return test_a_wrong_answer_is_refused, test_every_exercise_has_its_wrong_answers
 
 
 def exported(cell):

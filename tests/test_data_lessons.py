@@ -1,14 +1,13 @@
 "Lessons 22 and 24: their exercises refuse plausible wrong answers."
 import zlib
 
-import pytest
 import torch
 from torch.nn import functional as F
 
 from dcgan.datasets.files import Bank
 from dcgan.datasets.sources import fitted
 
-from notebooks import ROOT, checks
+from notebooks import ROOT, checks, refusing
 
 LESSONS = [ROOT / "nbs/under_the_hood" / name for name in ("22_files.ipynb", "24_sources.ipynb")]
 
@@ -100,14 +99,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
-def test_a_wrong_answer_is_refused(name, wrong):
-    with pytest.raises((AssertionError, IndexError, RuntimeError, ValueError)):
-        checks(*LESSONS)[name](WRONG[name][wrong])
-
-
-def test_every_exercise_has_its_wrong_answers():
-    assert set(checks(*LESSONS)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+test_a_wrong_answer_is_refused, test_every_exercise_has_its_wrong_answers = refusing(
+    WRONG, *LESSONS, also=(IndexError, RuntimeError, ValueError)
+)
 
 
 def test_the_helpers_of_the_wrong_answers_are_right():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from notebooks import ROOT, checks
+from notebooks import ROOT, checks, refusing
 
 LESSON = ROOT / "nbs/05_guidelines.ipynb"
 
@@ -72,14 +72,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
-def test_a_wrong_answer_is_refused(name, wrong):
-    with pytest.raises(AssertionError):
-        checks(LESSON)[name](WRONG[name][wrong])
-
-
-def test_every_exercise_has_its_wrong_answers():
-    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+test_a_wrong_answer_is_refused, test_every_exercise_has_its_wrong_answers = refusing(WRONG, LESSON)
 
 
 def test_a_refusal_says_something():

@@ -10,7 +10,7 @@ from dcgan.engine.onnx import halved, onnx_model, portable_latent, write_onnx
 from dcgan.networks import Generator, init_weights, latent
 from dcgan.shapes import Row
 
-from notebooks import LESSONS, checks
+from notebooks import LESSONS, refusing
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="comes with the dev extra")
 import onnx  # noqa: E402
@@ -150,12 +150,7 @@ WRONG = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
-def test_a_wrong_answer_is_refused(name, wrong):
-    with pytest.raises((AssertionError, FloatingPointError)):
-        checks(LESSON)[name](WRONG[name][wrong])
-
-
-def test_every_exercise_has_its_wrong_answers():
-    assert checks(LESSON).keys() == WRONG.keys() and all(len(answers) >= 3 for answers in WRONG.values())
+test_a_wrong_answer_is_refused, test_every_exercise_has_its_wrong_answers = refusing(
+    WRONG, LESSON, also=(FloatingPointError,)
+)
+pytest.mark.filterwarnings("ignore::RuntimeWarning")(test_a_wrong_answer_is_refused)

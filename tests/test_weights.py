@@ -10,7 +10,7 @@ from dcgan.networks import Discriminator, Generator
 from dcgan.recipes import RECIPES, to_json
 from dcgan.weights import ASSETS, find_model
 
-from notebooks import HOOD, ROOT, checks
+from notebooks import HOOD, ROOT, refusing
 
 LESSON = ROOT / "nbs" / HOOD / "23_weights.ipynb"
 
@@ -370,11 +370,4 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, answers in WRONG.items() for wrong in answers])
-def test_a_wrong_answer_is_refused(name, wrong):
-    with pytest.raises((AssertionError, ValueError)):
-        checks(LESSON)[name](WRONG[name][wrong])
-
-
-def test_every_exercise_has_its_wrong_answers():
-    assert set(checks(LESSON)) == set(WRONG) and all(len(answers) >= 3 for answers in WRONG.values())
+test_a_wrong_answer_is_refused, test_every_exercise_has_its_wrong_answers = refusing(WRONG, LESSON, also=(ValueError,))
