@@ -105,7 +105,7 @@ def g_step(D: nn.Module,                # x → logits (b,); only asked
            augment: Callable[[Tensor], Tensor] = as_is,   # the same as in D's step
            loss_fn: Callable[[Tensor], Tensor] = g_loss,  # of the logits D(G(z)); or `g_loss_saturating`
           ) -> tuple[Tensor, Tensor]:   # loss, mean D(G(z)): detached scalars
-    "One step of G: D judges fresh fakes, and G moves to where D calls them real (Goodfellow et al. 2014, section 3)."
+    "One step of G: D judges G(z), and G moves to where D calls them real (Goodfellow et al. 2014, section 3)."
     with frozen(D):
         with engine.autocast():
             fake = G(z)                     # 2. make fakes (G's step has no first move: it sees no real images)
