@@ -17,7 +17,7 @@ HEAVY = [
     "IPython",
 ]
 SPINE = [
-    "values", "weights", "losses", "game", "plots", "shapes", "networks", "data", "steps", "training", "recipes",
+    "values", "weights", "losses", "game", "plots", "shapes", "networks", "data", "steps", "training", "catalogue", "recipes",
     "checkpoints", "doctor", "latent", "features",
 ]
 LOW = "values", "weights"  # taught under the hood, imported from everywhere
