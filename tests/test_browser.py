@@ -42,7 +42,7 @@ WIDGETS = {  # name: the cell that shows it, which of its sliders is moved, the 
             "from dcgan.evaluation.metrics import judges_eye\nG = Generator.from_pretrained('digits')\n"
             "train, held_out = (to_x(digits(split)[0][::40]) for split in ('train', 'test'))\n"
             "judges_eye(digit_judge(), G.sample(4), train, held_out)", 0, "ArrowRight"),
-    "ring": ("from dcgan.losses import play_ring\nplay_ring()", None, "one step"),
+    "ring": ("from dcgan.game import play_ring\nplay_ring()", None, "one step"),
 }
 BYTES = """async image => {
   const bytes = await (await fetch(image.src)).arrayBuffer();
