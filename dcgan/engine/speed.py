@@ -181,6 +181,9 @@ def check_race(recipe: Recipe,   # should be what both train
               ) -> None:
     "ValueError for what can't be raced."
     must_be(Recipe, recipe=recipe)
+    if recipe.classes:
+        raise ValueError(f"{recipe.name} takes classes, and the copied loop that it would be raced against knows none; "
+                         "race a recipe without them, such as digits.")
     check_images(images, "race")
     whole(1, rounds=rounds)
     check_seconds(seconds)
