@@ -4,7 +4,6 @@
 __all__ = ['COMMANDS', 'HELP', 'ALIKE', 'in_shell', 'alike', 'open_streams', 'flush_streams', 'say_why', 'main']
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-03
-import ast
 import codecs
 import json
 import os
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from math import prod
 from pathlib import Path
 from shlex import quote
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 import tyro
 
 from . import __version__
+from .catalogue import ABOUT
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-03w
 if TYPE_CHECKING:  # for the annotations; a command imports what it needs
@@ -52,12 +52,6 @@ def named(name: str):
     return RecipeFlags(**asdict(RECIPES[name]))
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06c
-def about() -> dict[str, str]:
-    "The recipes' names, and one line about each: `ABOUT` of dcgan.recipes, read without importing PyTorch."
-    source = Path(find_spec("dcgan.recipes").origin).read_text(encoding="utf-8")
-    lines = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return next(ast.literal_eval(node.value) for node in lines if ast.unparse(node.targets[0]) == "ABOUT")
-
 def after(name: str) -> type:
     "What tyro reads after the word that names a recipe."
     flags = tyro.conf.arg(constructor_factory=lambda: type(named(name)))
@@ -71,7 +65,7 @@ def after(name: str) -> type:
 def recipe_words() -> type:
     "What tyro makes words of: the name of each recipe."
     one = tyro.conf.subcommand
-    words = [Annotated[Any, one(name, description=line, constructor=after(name))] for name, line in about().items()]
+    words = [Annotated[Any, one(name, description=line, constructor=after(name))] for name, line in ABOUT.items()]
     return Union[tuple(words)]  # noqa: UP007
 
 OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]
@@ -345,7 +339,7 @@ class Recipes:
     "The recipes there are."
 
     def __call__(self, argv: list[str]) -> int:
-        from dcgan.recipes import ABOUT, RECIPES
+        from dcgan.recipes import RECIPES
         for name, r in RECIPES.items():
             print(f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
         return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 from lessonmap import drawn
-from reading import PARTS, framed
+from reading import PARTS, framed, modules_of
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -57,9 +57,8 @@ def modules():
     "The package's modules as they are imported, in the order of their lessons: {module: path of its notebook}."
     found = {}
     for path in notebooks():
-        for cell in nbformat.read(path, as_version=4).cells:
-            if line := re.search(r"^#\|\s*default_exp (\S+)", cell.source, re.M):
-                found[line[1]] = path
+        for module in modules_of(nbformat.read(path, as_version=4).cells):
+            found[module] = path
     return found
 
 

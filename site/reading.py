@@ -117,16 +117,21 @@ def framed(notebook, path):
 
 # The index
 
+def modules_of(cells):
+    "The modules that a notebook writes: that of `#| default_exp`, then those of `#| export NAME`."
+    code = "\n".join(c.source for c in cells if c.cell_type == "code")
+    return list(dict.fromkeys(re.findall(r"^#\|\s*(?:default_exp|export) ([\w.]+)$", code, re.M)))
+
+
 def row(path, first=None):
     "A lesson's row in the index; `first` is the part of the course, for tables that begin with it."
     cells = cells_of(path)
-    module = re.search(r"^#\|\s*default_exp (\S+)", "\n".join(c.source for c in cells), re.M)
     entry, (read, run) = entries().get(path.stem), times(path)
     line = re.search(r"^\*([^*].*[^*])\*$", cells[0].source, re.M)
     shows = entry.shows if entry else line[1].rstrip(".")
     title = cells[0].source.splitlines()[0].lstrip("# ")
     columns = [f"[{title}]({path.relative_to(ROOT / 'nbs').as_posix()})", shows, read, run,
-               f"`dcgan.{module[1]}`" if module else "–"]
+               ", ".join(f"`dcgan.{module}`" for module in modules_of(cells)) or "–"]
     return "| " + " | ".join([first, *columns] if first is not None else columns) + " |"
 
 

@@ -60,7 +60,7 @@ WIDGETS = {  # name: the cell that shows it, what a user does to it, one thing a
             "from dcgan.evaluation.metrics import judges_eye\nG = Generator.from_pretrained('digits')\n"
             "train, held_out = (to_x(digits(split)[0][::40]) for split in ('train', 'test'))\n"
             "judges_eye(digit_judge(), G.sample(4), train, held_out)", [slider(0, "ArrowRight")]),
-    "ring": ("from dcgan.losses import play_ring\nplay_ring()", [button("one step")]),
+    "ring": ("from dcgan.game import play_ring\nplay_ring()", [button("one step")]),
 }
 STILL = "03_shapes"  # a lesson with a widget; in each of them a picture stands for it
 BYTES = """async image => {

@@ -15,7 +15,7 @@ from PIL import Image
 from dcgan import __version__, cli
 from dcgan.cli import COMMANDS, in_shell, main, typed
 from dcgan.networks import Generator
-from dcgan.recipes import ABOUT, RECIPES, Recipe, command, from_json
+from dcgan.recipes import RECIPES, Recipe, command, from_json
 
 from running import train
 
@@ -859,10 +859,6 @@ def test_help_needs_no_torch(argv):
 
 def test_what_a_command_loads_is_seen():
     assert "torch" in loaded("recipes")[0]
-
-
-def test_the_recipes_are_named_without_importing_them():
-    assert cli.about() == ABOUT
 
 
 def test_help_fits_a_hundred_columns_and_tells_of_completion(monkeypatch, capsys):

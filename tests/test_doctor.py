@@ -9,8 +9,8 @@ from torch import nn
 
 from dcgan.checkpoints import RunFolder, write_history
 from dcgan.doctor import RULES, Doctor, Record, aims, apart, both_ways, diagnose, excess, moved, norm, read, variety
-from dcgan.networks import Generator, latent
 from dcgan.losses import d_loss
+from dcgan.networks import Generator, latent
 from dcgan.recipes import RECIPES, to_json
 from dcgan.shapes import Row
 from dcgan.steps import Targets

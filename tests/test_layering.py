@@ -17,7 +17,7 @@ HEAVY = [
     "IPython",
 ]
 SPINE = [
-    "values", "weights", "losses", "plots", "shapes", "networks", "data", "steps", "training", "recipes",
+    "values", "weights", "losses", "game", "plots", "shapes", "networks", "data", "steps", "training", "catalogue", "recipes",
     "checkpoints", "doctor", "latent", "features",
 ]
 LOW = "values", "weights"  # taught under the hood, imported from everywhere
@@ -55,7 +55,7 @@ def faults(source, allowed, here=""):
             yield f"`from {node.module} import *`: no star imports"
 
 
-def allowed_in(path, exercise=False):
+def allowed_in(path, own=False):
     "Which modules a lesson's cells may import: the main path from its earlier lessons, results also from side rooms; under the hood all."
     main_path = [p.name for p in LESSONS if HOOD not in p.parts]
     if path.name not in main_path:
@@ -65,15 +65,17 @@ def allowed_in(path, exercise=False):
         notebook = written_by().get(module)
         if module in LOW or int(path.name[:2]) >= RESULTS and module.split(".")[0] in (*ROOMS, "audit"):
             return True
-        return notebook in main_path and main_path.index(notebook) < here + exercise
+        return notebook in main_path and main_path.index(notebook) < here + own
     return allowed
 
 
 def found_in(path):
     "The modules that a lesson's cells import and should not, and other faults."
     for i, cell in enumerate(code_cells(path)):
-        # An exercise stands alone, as its student sees it: it may import what its own lesson exported.
-        for fault in faults(python(cell), allowed_in(path, "exercise" in tags(cell))):
+        # An exercise stands alone, as its student sees it, and so does a lesson's second module:
+        # both may import what their own lesson exported.
+        own = "exercise" in tags(cell) or cell["source"].startswith("#| export ")
+        for fault in faults(python(cell), allowed_in(path, own)):
             yield i, fault
 
 
@@ -138,6 +140,9 @@ def test_the_rules_are_seen_broken():
         "from dcgan.datasets.sources import load",
     ):
         assert list(faults(source, allowed_in(first))), f"not noticed: {source}"
+    game = next(p for p in LESSONS if p.stem == "01_game")
+    assert list(faults("from dcgan.losses import d_loss", allowed_in(game)))
+    assert not list(faults("from dcgan.losses import d_loss", allowed_in(game, own=True)))
     assert not list(
         faults(
             "from dcgan.losses import d_loss\nfrom dcgan import __version__\nimport torch", allowed_in(first)

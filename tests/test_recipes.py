@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from dcgan.audit import audit
+from dcgan.catalogue import ABOUT
 from dcgan.cli import as_recipe, parse
 from dcgan.datasets.sources import load
 from dcgan.networks import Generator, latent
-from dcgan.recipes import ABOUT, CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
+from dcgan.recipes import CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
 
 EDGES = {  # field: values just inside, values just outside
     "image_size": ((28,), (27, 29, 8, 0, -28, 28.0, "28", None, True)),

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dcgan.checkpoints import cut, moment, replay, sheets_of, write_history
-from dcgan.losses import Ring, play_ring, players
+from dcgan.game import Ring, play_ring, players
 from dcgan.plots import LINES, curves
 
 
