@@ -16,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-
 	--nbval-cell-timeout=300 -p no:cacheprovider -n $(JOBS) --dist loadfile $(NB)
 FAILED = { echo "make $@: FAILED, see above" >&2; exit 1; }
 
-.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers index readme lesson judge ablations bench site site-test playground classroom grade colab minutes
+.PHONY: help setup train test check nbval portable pytest lab execute clean-notebooks export headers index readme lesson judge ablations bench site site-test playground classroom grade colab minutes wheel
 
 help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
@@ -37,6 +37,7 @@ help:
 	@echo "make bench [ARGS='--nets r1']   race our loop against the textbook's on six networks: minutes on a quiet machine; adds rows to bench/train.csv"
 	@echo "make classroom [N=01_game]      notebooks for a class, in class/students and class/teacher; classroom/README.md says more"
 	@echo "make grade [N=01_game]          grade class/hand_ins/STUDENT/01_game.ipynb with nbgrader; points in class/grades.csv"
+	@echo "make wheel                      build the package as one file in dist/, to be uploaded where there is no clone, as in Colab"
 	@echo "make judge                      train the digits' judge anew, about two minutes; rewrites dcgan/assets/judges/digits"
 	@echo "make setup [PYTHON=python3.12]  make or refresh .venv; all of the above do it first"
 
@@ -132,6 +133,13 @@ ablations: setup
 
 bench: setup
 	@$(BIN)/python bench/train.py $(ARGS)
+
+# What an earlier build left in build/ would go into the wheel as well.
+wheel: setup
+	@rm -rf build dist/dcgan-*.whl
+	@$(BIN)/python -m pip wheel -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation --no-index -w dist . || $(FAILED)
+	@rm -rf build
+	@echo "The package is in $$(ls dist/dcgan-*.whl): in Colab, upload it by the folder on the left, then run the notebook from its first cell."
 
 judge: setup
 	@$(BIN)/python bench/judge.py

@@ -1,12 +1,13 @@
 """The latent space of the shipped faces, scored: what lesson 15 reads.
 
     python bench/latent.py predictor     train the predictor of factors on drawn faces
+    python bench/latent.py factors       how clearly and how often generated faces show each factor
     python bench/latent.py arithmetic    A - B + C over 200 triples, for means of 1, 3 and 10
     python bench/latent.py directions    vectors from means of extremes, for each factor
     python bench/latent.py truncation    what truncating z does to digits: six limits, five seeds
-    python bench/latent.py               all four, some minutes of one thread
+    python bench/latent.py               all five, some minutes of one thread
 
-Files: predictors/faces, latent-arithmetic.csv, latent-directions.csv, latent-truncation.csv in dcgan/assets. Each command writes
+Files: predictors/faces, latent-factors.csv, latent-arithmetic.csv, latent-directions.csv, latent-truncation.csv in dcgan/assets. Each command writes
 its own anew.
 """
 import json
@@ -26,6 +27,7 @@ from dcgan.latent import (
     direction,
     draw,
     face_predictor,
+    factor_scores,
     pool_of,
     scaled,
     score_arithmetic,
@@ -75,6 +77,16 @@ def predictor() -> None:
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     for row in found:
         print(row, flush=True)
+
+
+def factors() -> None:
+    "Generated faces against drawn ones that the predictor was not trained on."
+    made = Generator.from_pretrained("faces").sample(POOL, SEED)
+    real, _ = known(POOL, HELD_OUT)
+    rows = [score._asdict() | {"n": POOL} | stamp("factors") for score in factor_scores(face_predictor(), made, real)]
+    for row in rows:
+        print(*list(row.values())[:4], flush=True)
+    save("latent-factors.csv", rows)
 
 
 def arithmetic() -> None:
@@ -131,7 +143,7 @@ def truncation() -> None:
 
 
 if __name__ == "__main__":
-    jobs = {"predictor": predictor, "arithmetic": arithmetic, "directions": directions, "truncation": truncation}
+    jobs = {job.__name__: job for job in (predictor, factors, arithmetic, directions, truncation)}
     if len(sys.argv) > 2 or len(sys.argv) == 2 and sys.argv[1] not in jobs:
         sys.exit(__doc__)
     torch.set_num_threads(1)

@@ -17,16 +17,24 @@ from dcgan.weights import ASSETS
 LIMIT = 8_000_000  # bytes of weights
 
 
-def film(run: Path,      # a finished run, with pictures
-         path: Path,     # the PNG to write
+def row_of(sheet: np.ndarray,  # a picture of a run: eight images in a row, 2 pixels between them
+           classes: int,       # of the generator; 0: none
+          ) -> np.ndarray:
+    "Its first row; of a generator with classes, the first image of each, side by side."
+    pitch = (sheet.shape[1] - 2) // 8
+    firsts = [sheet[i * pitch:(i + 1) * pitch, :pitch] for i in range(classes)]
+    return np.concatenate(firsts, 1) if classes else sheet[:pitch]
+
+
+def film(run: Path,        # a finished run, with pictures
+         path: Path,       # the PNG to write
+         classes: int = 0, # of the generator
          frames: int = 6,
         ) -> None:
-    "Eight of the fixed z through training, a row for each of some steps, more of them early."
+    "Some of the fixed z through training, a row for each of some steps, more of them early."
     pictures = sorted((run / "samples").glob("*.png"))
     at = np.unique(np.geomspace(1, len(pictures), frames).round().astype(int) - 1)
-    sheets = [np.asarray(Image.open(pictures[i])) for i in at]
-    height = (sheets[0].shape[0] - 2) // 8
-    rows = [sheet[:height] for sheet in sheets]  # the sheet's first row of images
+    rows = [row_of(np.asarray(Image.open(pictures[i])), classes) for i in at]
     with write_aside(path) as aside:
         Image.fromarray(np.concatenate(rows)).save(aside, format="PNG", optimize=True)
     path.with_suffix(".txt").write_text("\n".join(str(int(pictures[i].stem.split("-")[1])) for i in at) + "\n")
@@ -42,8 +50,7 @@ def ship(run: Path, name: str) -> Path:
     (folder / "README.md").unlink()  # the hub's card
     for file in "recipe.json", "history.csv", "report.json":
         shutil.copy(run / file, folder / file)
-    if not G.classes:  # else the sheet's first row is one class
-        film(run, folder / "film.png")
+    film(run, folder / "film.png", G.classes)
     return folder
 
 

@@ -19,6 +19,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .networks import Discriminator, Generator, labels_from
+
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-07
 class Op(NamedTuple):
     "One operation of a run, as PyTorch carried it out."
@@ -76,6 +78,8 @@ def watch(net: nn.Module,            # any network
     _check_net(net)
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a batch of the network's inputs, a tensor, got {type(x).__name__}")
+    labels = labels_from(None, net.classes, len(x), 0) if isinstance(net, (Generator, Discriminator)) else []
+    inputs = x, *(y.to(x.device) for y in labels)
     modes, recorder, hooks = {m: m.training for m in net.modules()}, _Recorder(x, boost), []
     def leave(*_): recorder.stack.pop()
     try:
@@ -88,7 +92,7 @@ def watch(net: nn.Module,            # any network
             ]
         net.train()
         with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.no_grad(), recorder:
-            return functional_call(net, {name: b.clone() for name, b in net.named_buffers()}, (x,)), recorder.ops
+            return functional_call(net, {name: b.clone() for name, b in net.named_buffers()}, inputs), recorder.ops
     finally:
         for hook in hooks:
             hook.remove()
@@ -122,8 +126,10 @@ class Trace(NamedTuple):
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-17
 def _guesses(net):
-    "Inputs that the first weights suggest: images of the usual sides, then latent vectors."
+    "Inputs that the first weights suggest: images of the usual sides, then latent vectors. Ours say what they take."
     _check_net(net)
+    if isinstance(net, (Generator, Discriminator)):
+        return [(net.z_dim,) if isinstance(net, Generator) else net.in_shape]
     w = next((p for p in net.parameters() if p.ndim > 1), torch.empty(()))
     return [(w.shape[1], side, side) for side in (28, 32, 64, 96, 128) if w.ndim == 4] + [
         shape for z in w.shape[:2] for shape in ((z,), (z, 1, 1))
@@ -221,7 +227,10 @@ def no_hidden_linear(t: Trace) -> Iterator[tuple]:  # a run
     first, every, last = t.layers()
     for i, op in [(i, t.ops[i]) for i in every if t.ops[i].kind == "linear"]:
         sizes = f"linear {op.shape[-1]}→{op.y.numel() // len(t.x)}"
-        if t.role == "D" and i in last and op.y.numel() == len(t.x):
+        final = t.role == "D" and i in last
+        if final and any(after.name == "gather" for after in t.after(i)[0]):
+            yield "kept", op.where, f"the final {sizes} is not hidden: the label picks one of its numbers"
+        elif final and op.y.numel() == len(t.x):
             yield "kept", op.where, f"the final {sizes} is not hidden: on a 1×1 map it is a 1×1 convolution"
         elif t.role == "G" and i in first and i not in last:
             yield "kept", op.where, f"the first {sizes} only projects z, as in the paper"

@@ -3,9 +3,9 @@
 # %% auto #0
 __all__ = ['FACE_FACTORS', 'check_z', 'check_time', 'lerp', 'slerp', 'draw', 'walk', 'strides', 'jump', 'predictor_layers',
            'Predictor', 'scaled', 'face_predictor', 'roughened', 'train_predictor', 'check_values', 'interval',
-           'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'exemplars', 'arithmetic', 'neighbours', 'triples',
-           'Score', 'score_arithmetic', 'direction', 'along', 'png', 'explorer', 'calculator', 'player', 'thickness',
-           'slant', 'one_channel', 'Inversion', 'invert', 'truncated']
+           'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'exemplars', 'FactorScore', 'factor_scores',
+           'arithmetic', 'neighbours', 'triples', 'Score', 'score_arithmetic', 'direction', 'along', 'png', 'explorer',
+           'calculator', 'player', 'thickness', 'slant', 'one_channel', 'Inversion', 'invert', 'truncated']
 
 # %% ../nbs/15_latent.ipynb #15-03
 import math
@@ -293,6 +293,29 @@ def exemplars(pool: Pool,               # where to look
         said = " and ".join(f"{'' if yes else 'no '}{name}" for name, yes in wanted.items())
         raise ValueError(f"None of the {len(pool.z)} images shows {said}; draw a larger pool, or lower clear={clear}.")
     return places
+
+# %% ../nbs/15_latent.ipynb #15-45c
+class FactorScore(NamedTuple):
+    "How a predictor's readings of one factor compare in generated and in real images."
+    factor: str     # its name
+    decided: float  # share of the generated images that read clearly yes or clearly no
+    real: float     # the same share of the real images
+    overlap: float  # of the two histograms, from 0 (nothing in common) to 1 (the same)
+
+def factor_scores(predictor: Predictor,   # of such images
+                  fake: Tensor,           # (n, c, h, w) in [-1, 1], generated
+                  real: Tensor,           # (m, c, h, w) in [-1, 1], from the data
+                  clear: float = .5,      # from 0 to 1: how far from 0 a clear reading is
+                  bins: int = 15,         # of the histograms, which span -1.5 to 1.5
+                 ) -> list[FactorScore]:  # one for each factor
+    "Which factors generated images show, and how often. ValueError for images that the predictor can't read."
+    must_be(Predictor, predictor=predictor)
+    whole(1, bins=bins)
+    def shares(v): return torch.histc(v.clamp(-1.5, 1.5), bins, -1.5, 1.5) / len(v)
+    def decided(v): return (v.abs() > clear).float().mean().item()
+    read, found = predictor.read(fake), predictor.read(real)
+    overlaps = {name: torch.minimum(shares(v), shares(found[name])).sum().item() for name, v in read.items()}
+    return [FactorScore(name, decided(v), decided(found[name]), overlaps[name]) for name, v in read.items()]
 
 # %% ../nbs/15_latent.ipynb #15-49
 def arithmetic(a: Tensor,    # exemplars (…, k, z_dim) that show a concept

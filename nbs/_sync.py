@@ -18,9 +18,21 @@ BESIDE = "museum.ipynb", "faq.ipynb", "capstone.ipynb"  # run like lessons, but 
 SECOND = re.compile(r"#\|\s*export (\w+)\n")  # a cell for another module than its notebook's `#| default_exp`
 
 BADGE = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)"
-IN_COLAB = 'import sys\n\nif "google.colab" in sys.modules:  # acts on Colab only\n    '
-FROM_A_CLONE = ("print(\"If `import dcgan` fails: put a clone of the course on this machine, "
-                "then run %pip install PATH_OF_THE_CLONE\")")
+ALONE = "00_first_gan.ipynb",  # imports nothing from the package, so it runs without
+IN_COLAB = '''import sys
+from glob import glob
+from importlib.util import find_spec
+
+if "google.colab" in sys.modules and not find_spec("dcgan"):  # acts on Colab only
+    for source in '''
+STOPS = '''
+    if not find_spec("dcgan"):
+        class Missing(Exception):
+            def _render_traceback_(self):  # one sentence, and the run stops
+                return [str(self)]
+        raise Missing("The package dcgan is not here: upload the wheel that "
+                      "`make wheel` makes in a clone of the course (the folder "
+                      "on the left), then run this cell again.")'''
 
 
 def settings():
@@ -41,17 +53,24 @@ def is_published():
     return settings().getboolean("published")
 
 
-def install_cell(published):
-    "A lesson's second cell: on Colab it installs the package, or says how, as long as it is not published."
-    return IN_COLAB + (f"!pip install -q git+{place()[0]}" if published else FROM_A_CLONE)
+def install_cell(published, name=""):
+    """The second cell of the notebook `name`, relative to nbs: on Colab it installs the package, from a wheel that was
+    uploaded or, once it is published, from its address. Where the package is still missing it stops the run."""
+    address = f' or ["git+{place()[0]}"]' if published else ""
+    source = f'{IN_COLAB}glob("dcgan-*.whl"){address}:\n        !pip install -q {{source}}'
+    return source if name in ALONE else source + STOPS
+
+def installs(source):
+    "Whether this is a lesson's second cell, as it is written now or was once."
+    return source.startswith("import sys\n") and 'if "google.colab" in sys.modules' in source
 
 
 def with_links(source, name, published=None):
     "A cell's source with its badge, Colab links and install lines as settings.ini has them; `name` is relative to nbs."
     url, repo, branch = place()
     published = is_published() if published is None else published
-    if source.startswith(IN_COLAB):
-        return install_cell(published)
+    if installs(source):
+        return install_cell(published, name)
     source = re.sub(rf"\n*{BADGE}", "", source)
     source = re.sub(r"^(pip install \. .*)(\npip install git\+.*)?$", r"\1", source, flags=re.M)
     if not published:

@@ -15,7 +15,7 @@ from reading import PARTS, framed, modules_of
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "nbs"))
-from _sync import BADGE, IN_COLAB, is_published, place  # noqa: E402
+from _sync import BADGE, installs, is_published, place  # noqa: E402
 
 BESIDE = "Beside the lessons", ["museum", "faq", "capstone"]
 HOOD = "Under the hood"
@@ -80,7 +80,7 @@ def is_setup(cell):
     "Whether a cell only prepares: the install cell, `default_exp`, imports (with a constant or a setting beside them)."
     if cell.cell_type != "code" or cell.outputs or "exercise" in cell.metadata.get("tags", []):
         return False
-    if cell.source.startswith(IN_COLAB):
+    if installs(cell.source):
         return True
     body = ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.M)).body
     if not body:

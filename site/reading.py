@@ -53,11 +53,13 @@ def cells_of(path):
 
 
 def minutes_to_read(path):
-    "An estimate from words and lines of code, exercises and solutions left out; five minutes at least, in fives."
+    "An estimate from words and lines of code, without exercises, solutions and the install cell; five minutes at least, in fives."
     words = lines = 0
     for cell in cells_of(path):
         if cell.cell_type == "markdown" and "<details>" not in cell.source:
             words += len(cell.source.split())
+        elif "google.colab" in cell.source:
+            continue  # the install cell
         elif cell.cell_type == "code" and "exercise" not in cell.metadata.get("tags", []):
             lines += sum(bool(line.strip()) for line in cell.source.splitlines())
     return max(5, 5 * round((words / WORDS + lines / LINES) / 5))

@@ -443,7 +443,7 @@ word = "no network"
 """
 
 
-@pytest.mark.parametrize("name, status", [("digits", 0), ("mnist28", 1)])
+@pytest.mark.parametrize("name, status", [("digits", 0), ("digits-conditional", 0), ("mnist28", 1)])
 def test_audit_of_a_recipe(capsys, name, status):
     assert main(["audit", name]) == status
     out = capsys.readouterr().out

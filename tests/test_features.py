@@ -3,7 +3,7 @@ import csv
 import json
 import re
 import shutil
-from statistics import mean, stdev
+from statistics import mean, pstdev, stdev
 
 import pytest
 import torch
@@ -369,6 +369,8 @@ WRONG = {
         "the larger mean": lambda a, b: "a" if mean(a) > mean(b) else "b" if mean(b) > mean(a) else "can't say",
         "not paired": unpaired,
         "no root of n": lambda a, b: by_interval(a, b, root=False),
+        "n in the standard deviation": lambda a, b: by_interval(a, b, spread=pstdev),
+        "the normal distribution's 1.96": lambda a, b: by_interval(a, b, 1.96),
         "no interval of the mean, one standard error": lambda a, b: by_interval(a, b, 1.),
         "the other way round": lambda a, b: by_interval(b, a),
         "ranges that don't overlap": lambda a, b: "a" if min(a) > max(b) else "b" if min(b) > max(a) else "can't say",

@@ -1,7 +1,9 @@
 "The project's frame: the form of every notebook, links, the one place for the address, nothing of one machine."
 import base64
+import os
 import re
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -30,7 +32,7 @@ def test_a_lesson_has_its_parts(path):
     assert first["source"].startswith(f"# {path.name[:2]} · "), "the title is `# NN · Title`"
     badge = f"]({COLAB}/{repo}/blob/{branch}/nbs/{place_of(path)})" in first["source"]
     assert badge == is_published(), "the first cell has the Colab badge, once the repository is published: make headers"
-    assert second["source"] == install_cell(is_published()), "the second cell acts on Colab only: make headers"
+    assert second["source"] == install_cell(is_published(), place_of(path)), "the second cell acts on Colab only: make headers"
     text = "\n\n".join(c["source"] for c in rest if c["cell_type"] == "markdown") + "\n## "
     recap = re.search(r"^## Recap$(.*?)^## ", text, re.M | re.S)
     assert recap and re.search(r"^([-*]|\d+\.)\s", recap[1], re.M), "a recap, as a list"
@@ -77,6 +79,65 @@ def test_pictures_are_found_in_outputs():
     assert not has_picture(cell({"text/html": "<table></table>", "text/plain": "<img>"}))
 
 
+WIDE = 47  # characters of a line that fit a phone
+AS_PRINTED = {  # cells whose tables are shown as a command prints them on a terminal
+    "17s-43": "dcgan bench",
+    "18-26": "dcgan shapes",
+    "18-27": "dcgan audit",
+}
+
+
+def printed(cell):
+    "The text that a reader sees: what was printed, and values without HTML, Markdown or a picture."
+    texts = ["".join(o["text"]) for o in cell["outputs"] if o["output_type"] == "stream"]
+    values = [o["data"] for o in cell["outputs"] if o["output_type"] in ("execute_result", "display_data")]
+    texts += ["".join(data["text/plain"]) for data in values if set(data) == {"text/plain"}]
+    return "\n".join(text.rstrip("\n") for text in texts)
+
+
+def wide_table(text):
+    """A line of a printed table that is wider than a phone, or None. Two lines are a table if a gap of two blanks in the
+    longer (in either, where they are as long) leads to a word that begins or ends where one of the other does, or if both
+    are cut by bars."""
+    def words(line):
+        return [(m.start(), m.end()) for m in re.finditer(r"\S+", line)]
+
+    def after_gaps(line):
+        found = words(line)
+        return [b for a, b in zip(found, found[1:]) if b[0] - a[1] > 1]
+
+    lines = text.splitlines()
+    for one, two in zip(lines, lines[1:]):
+        short, long = sorted((one, two), key=len)
+        pairs = [(long, short)] + [(short, long)] * (len(long) - len(short) < 3)
+        aligned = any(gap[0] == word[0] or gap[1] == word[1]
+                      for line, other in pairs for gap in after_gaps(line) for word in words(other)[1:])
+        if (aligned or " | " in one and " | " in two) and len(long) > WIDE:
+            return long
+
+
+@each_notebook
+def test_printed_tables_fit_a_phone(path):
+    for c in code_cells(path):
+        if c["id"] not in AS_PRINTED:
+            wide = wide_table(printed(c))
+            assert wide is None, (
+                f"{c['id']} prints a table of {len(wide)} characters, {WIDE} fit a phone: show it as a `Table` "
+                f"of dcgan.shapes, or shorten it: {wide!r}"
+            )
+
+
+def test_a_wide_table_is_seen():
+    row, prose = "real   0.80   -0.01   0.81   0.81   0.91   0.93   9.99", "a sentence that is longer than a phone is wide, in one line"
+    assert wide_table(f"{row}\n{row}") == wide_table(f"head\n{row}\n{row}\n") == row
+    assert wide_table(f"{row[:40]}\n{row[:40]}") is None, "it fits"
+    assert wide_table(f"{row}\n{prose}") is None is wide_table(f"{prose}\n{prose}"), "one row, and prose"
+    assert wide_table("name | a verdict that is long | a reason that is long\nname | other | reason"), "bars"
+    one, two = "real in [0, 1] : right on 100% of real, 100% of fakes", "real in [-1, 1]: right on   0% of real, 100% of fakes"
+    assert wide_table(f"{one}\n{two}"), "numbers that end in one column"
+    assert {c["id"] for path in NOTEBOOKS for c in code_cells(path) if wide_table(printed(c))} == set(AS_PRINTED)
+
+
 @each_notebook
 def test_links_come_from_settings(path):
     wrong = [c["source"] for c in cells(path) if with_links(c["source"], place_of(path)) != c["source"]]
@@ -106,10 +167,61 @@ def test_nothing_leads_to_an_address_that_does_not_exist():
         assert place()[1] in published and source != published
         assert with_links(published, "a.ipynb", published=False) == source, "and back again"
         assert with_links(published, "a.ipynb", published=True) == published
-    assert f"git+{url}" in install_cell(True) and "git+" not in install_cell(False) and "!" not in install_cell(False)
+    assert f"git+{url}" in install_cell(True) and "git+" not in install_cell(False)
     if not is_published():
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         assert url not in text and COLAB not in text
+
+
+ON_COLAB = """
+import importlib.util, pathlib, sys, types
+from IPython.core.interactiveshell import InteractiveShell
+name, cell, installed, works = sys.argv[1:]
+if name:
+    sys.modules[name] = types.ModuleType(name)
+here, real = [installed == "yes"], importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: (here[0] or None) if name == "dcgan" else real(name, *more)
+shell = InteractiveShell.instance()
+
+def system(command):
+    print(shell.var_expand(command, depth=1))
+    here[0] = works == "yes"
+
+shell.system = system
+done = [shell.run_cell(source).success for source in (cell, "1")]
+print(*done)
+"""
+
+
+@pytest.mark.parametrize("name, published, files, installed, works, expected", [
+    ("", False, [], "no", "no", "True True"),
+    ("google.colab", False, [], "yes", "no", "True True"),
+    ("google.colab", False, ["dcgan-0.1.0-py3-none-any.whl"], "no", "yes", "pip install -q dcgan-0.1.0-py3-none-any.whl\nTrue True"),
+    ("google.colab", True, ["dcgan-0.1.0-py3-none-any.whl"], "no", "yes", "pip install -q dcgan-0.1.0-py3-none-any.whl\nTrue True"),
+    ("google.colab", True, [], "no", "yes", f"pip install -q git+{place()[0]}\nTrue True"),
+    ("google.colab", True, [], "no", "no", f"pip install -q git+{place()[0]}\nThe package dcgan is not here"),
+    ("google.colab", False, [], "no", "no", "The package dcgan is not here"),
+])
+def test_colab_installs_or_stops_in_one_sentence(name, published, files, installed, works, expected, tmp_path):
+    for file in files:
+        (tmp_path / file).touch()
+    done = subprocess.run([sys.executable, "-c", ON_COLAB, name, install_cell(published), installed, works], cwd=tmp_path,
+                          env=os.environ | {"IPYTHONDIR": str(tmp_path / "own")}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    out = re.sub(r"Out\[\d+\]: 1\n", "", done.stdout).strip()
+    if expected.endswith("here"):
+        *before, sentence, ends = out.splitlines()
+        assert "\n".join([*before, sentence]).startswith(expected) and "`make wheel`" in sentence and sentence.endswith("again.")
+        assert sentence.count(". ") == 0 and ends == "False True", "one sentence, and the cell fails: Run all stops"
+    else:
+        assert out == expected and not done.stderr
+
+
+def test_the_lesson_that_needs_no_package_is_not_stopped():
+    alone = install_cell(False, "00_first_gan.ipynb")
+    assert "raise" not in alone and install_cell(False).startswith(alone)
+    code = [c["source"] for c in code_cells(ROOT / "nbs/00_first_gan.ipynb") if "google.colab" not in c["source"]]
+    assert not [source for source in code if re.search(r"^\s*(from|import) dcgan\b", source, re.M)]
 
 
 def test_the_address_stands_once():

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dcgan.audit import audit, judge, strides_not_pooling, trace, watch
+from dcgan.recipes import RECIPES
 
 torch.manual_seed(0)  # networks in lists of parameters are built while this file is read
 
@@ -153,6 +154,25 @@ def test_the_papers_network_breaks_none(c, shapes):
     report = audit(paper(c), ((100, 1, 1), (c, 64, 64)) if shapes else None)
     assert report.ok and not report.broken and {f.verdict for f in report.findings} == {"kept"}
     assert any(f"makes {c}×64×64" in f.why for f in report.findings)
+
+
+def conditional():
+    torch.manual_seed(0)
+    return RECIPES["digits-conditional"].replace(filters=8).networks()
+
+
+def test_networks_that_take_classes_are_audited_with_them():
+    "The projection of D's features on the classes is no hidden layer, and its weights are looked at as all others."
+    recipe = RECIPES["digits-conditional"]
+    report = audit(conditional(), ((recipe.z_dim,), recipe.x_shape))
+    assert report.ok and {f.verdict for f in report.findings} == {"kept"}
+    linear, = (f for f in report.findings if f.rule == "no hidden linear" and f.where.startswith("D"))
+    assert "project" in linear.where and "→10 is not hidden: the label picks one" in linear.why
+    G, D = conditional()
+    D.project.weight.data.mul_(20)
+    assert [(f.rule, f.where) for f in audit((G, D)).broken] == [("initial weights", "D project")]
+    trace_of_g = trace(G, (recipe.z_dim,))
+    assert trace_of_g.ops[0].name == "cat" and trace_of_g.y.shape[1:] == recipe.x_shape
 
 
 # Faults of one module each

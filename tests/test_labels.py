@@ -295,3 +295,5 @@ test_a_wrong_answer_is_refused, test_every_exercise_has_its_wrong_answers = refu
 def test_right_answers_pass():
     checks(ROOT / "nbs/17_labels.ipynb")["number"](hand())
     checks(ROOT / "nbs/17_labels.ipynb")["with_maps"](maps)
+    checks(ROOT / "nbs/17_labels.ipynb")["pairs"](
+        lambda x, y, fake, y_fake: {"D, real": (x, y), "D, fake": (fake.detach(), y_fake), "G, fake": (fake, y_fake)})

@@ -24,6 +24,7 @@ from dcgan.latent import (
     exemplars,
     explorer,
     face_predictor,
+    factor_scores,
     interval,
     invert,
     jump,
@@ -143,6 +144,19 @@ def test_chance_is_called_chance(toy):
     assert all(s.at_chance for s in skills(toy[1], x, coins))
     assert Skill("rare", 96, 100, .95).at_chance, "always saying no is right as often"
     assert not Skill("even", 70, 100, .5).at_chance
+
+
+def test_factors_that_are_missing_are_seen(toy):
+    P, real = toy[1], torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(9)) * .1 - .05
+    sign = torch.randint(2, (200, 4), generator=torch.Generator().manual_seed(10)) * 2. - 1
+    real = real + .8 * sum(sign[:, q, None] * quarter(q) for q in range(4)).view(200, 1, 8, 8)
+    same, none = factor_scores(P, real, real), factor_scores(P, real * .1, real)
+    assert [s.factor for s in same] == list(QUARTERS)
+    assert all(s.decided == s.real == 1 and abs(s.overlap - 1) < 1e-6 for s in same)
+    assert all(s.decided == 0 and s.real == 1 and s.overlap == 0 for s in none), "all readings are near 0"
+    half = torch.where(sign[:, :1, None, None] > 0, real, torch.zeros(()))  # one value of the first factor is left
+    first = factor_scores(P, half, real)[0]
+    assert abs(first.decided - first.overlap) < .05 and first.decided == (sign[:, 0] > 0).float().mean()
 
 
 def test_a_predictor_learns_and_does_not_learn_coins():
@@ -391,6 +405,9 @@ Z, X = torch.zeros(4, 10), torch.zeros(2, 1, 8, 8)
         ),
         (lambda G, P, pool: skills(P, X, {"hat": torch.zeros(2)}), "There is no factor 'hat'"),
         (lambda G, P, pool: skills(P, X, {"top left": torch.zeros(3)}), "2 numbers from -1 to 1"),
+        (lambda G, P, pool: factor_scores(G, X, X), "must be a Predictor"),
+        (lambda G, P, pool: factor_scores(face_predictor(), X, X), "The images are 8×8 with 1 channel"),
+        (lambda G, P, pool: factor_scores(P, X, X, bins=0), "bins is 0"),
         (lambda G, P, pool: train_predictor(X, {"hat": torch.tensor([0.0, 3.0])}), "from -1 to 1"),
         (lambda G, P, pool: train_predictor(X, {"hat": torch.zeros(2)}), "at least a batch"),
         (lambda G, P, pool: interval(3, 2), "from 3"),

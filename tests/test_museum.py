@@ -6,7 +6,7 @@ from itertools import takewhile
 
 import pytest
 
-from notebooks import ROOT, cells
+from notebooks import ROOT, cells, python
 
 sys.path.insert(0, str(ROOT / "nbs"))
 from _sync import BESIDE, COLAB, install_cell, is_published, with_links  # noqa: E402
@@ -83,7 +83,7 @@ def test_each_measurement_tells_broken_from_mended():
     space = {"__name__": "museum"}
     for c in takewhile(lambda c: c["source"] != first, cells(MUSEUM)):
         if c["cell_type"] == "code":
-            exec(c["source"], space)
+            exec(python(c), space)
     for title, content in EXHIBITS.items():
         shown, *measured = [source for kind, source in content if kind == "code"]
         for source in (shown, *map(definitions, measured)):

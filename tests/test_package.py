@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from notebooks import ROOT
+from notebooks import ROOT, tracked
 
 NEEDS = {
     "torch", "torchvision", "numpy", "matplotlib", "pillow", "tqdm", "filelock", "mlxtend", "torchmetrics",
@@ -26,19 +26,51 @@ def run(*command, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    "A wheel, built from a source archive, built from a copy of this repository; without the network."
-    folder = tmp_path_factory.mktemp("build")
+def copy(tmp_path_factory):
+    "A copy of this repository, with what an earlier build left in build/."
+    folder = tmp_path_factory.mktemp("build") / "copy"
     skip = shutil.ignore_patterns(".venv", ".git", "_site", "node_modules", "runs", "data", "build", "dist", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, folder / "copy", ignore=skip)
-    run(sys.executable, "setup.py", "-q", "sdist", "-d", folder, cwd=folder / "copy")
-    archive = next(folder.glob("*.tar.gz"))
-    names = tarfile.open(archive).getnames()
-    assert any(n.endswith("/settings.ini") for n in names)
-    assert not [n for n in names if "/nbs/" in n or "/tests/" in n]
+    shutil.copytree(ROOT, folder, ignore=skip)
+    (folder / "build/lib/dcgan").mkdir(parents=True)
+    (folder / "build/lib/dcgan/gone.py").write_text("an old module")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(copy):
+    "A source archive, built from the copy."
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", copy.parent, cwd=copy)
+    return next(copy.parent.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(archive):
+    "A wheel, built from the source archive, without the network."
     run(sys.executable, "-m", "pip", "wheel", "-qq", "--no-input", "--no-deps", "--no-build-isolation", "--no-index",
-        "-w", folder, archive)
-    return next(folder.glob("*.whl"))
+        "-w", archive.parent, archive)
+    return next(archive.parent.glob("*.whl"))
+
+
+def test_the_source_archive_holds_the_whole_repository(archive, tmp_path):
+    "Lessons, tests and Makefile among it; its tests run where it is unpacked."
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames() if not tar.getmember(name).isdir()}
+        tar.extractall(tmp_path, filter="data")
+    wanted = {p.relative_to(ROOT).as_posix() for p in tracked()}
+    assert {"Makefile", "nbs/01_game.ipynb", "tests/test_package.py"} <= wanted <= names
+    more = {n for n in names - wanted if n not in ("PKG-INFO", "setup.cfg") and ".egg-info/" not in n}
+    assert not {n for n in more if not (ROOT / n).exists()}, "nothing that an earlier build left"
+    unpacked = next(tmp_path.iterdir())
+    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_layering.py", cwd=unpacked,
+        env=os.environ | {"PYTHONPATH": str(unpacked)})
+
+
+def test_make_wheel_says_where_it_is(copy, wheel):
+    "In one sentence; `-o setup` because the copy has no .venv."
+    said = run("make", "-o", "setup", "wheel", f"BIN={Path(sys.executable).parent}", cwd=copy)
+    assert said.count("\n") == 1 and said.startswith(f"The package is in dist/{wheel.name}: in Colab, upload it "), said
+    ours, theirs = (set(zipfile.ZipFile(path).namelist()) for path in (copy / "dist" / wheel.name, wheel))
+    assert ours == theirs and "dcgan/gone.py" not in ours and not (copy / "build").exists()
 
 
 def metadata(wheel):

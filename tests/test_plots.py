@@ -216,7 +216,25 @@ def test_draw_network_writes_every_size():
     written = [text.get_text() for text in figure.axes[0].texts]
     for size in ("100", "64 × 4 × 4", "32 × 8 × 8", "3 × 16 × 16", "G", "linear"):
         assert size in written
-    assert written.count("kernel 4\nstride 2") == 2 and len(figure.axes[0].patches) >= 12
+    assert written.count("conv_t, kernel 4, stride 2") == 2 and len(figure.axes[0].patches) >= 12
+
+
+@pytest.mark.parametrize("kind, shape", (("conv_t", (1024, 128, 128)), ("upsample", (3, 4, 4))))
+def test_draw_network_fits_a_phone(kind, shape):
+    "390 pixels, of which a page's margins take some; whatever is written stays inside, in type of 10 points or more."
+    figure = draw_network([row(kind, shape)] * 8, in_shape=(100,), title="D of digits-conditional")
+    figure.canvas.draw()
+    width = figure.get_figwidth() * figure.dpi
+    assert width <= 340
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= width and (not text.get_text() or text.get_fontsize() >= 10)
+
+
+def test_curves_are_told_apart_without_colour():
+    for panel in 0, 1:
+        looks = [look for of_panel, _, look in LINES.values() if of_panel == panel]
+        assert len({(look.get("ls", "-"), look.get("lw")) for look in looks}) == len(looks)
 
 
 def test_draw_network_colours_by_direction():

@@ -77,6 +77,8 @@ WRONG = {
         "the others": lambda x: (x >= -.9).float().mean().item(),
         "per cent": lambda x: 100 * (x < -.9).float().mean().item(),
         "of one image": lambda x: (x < -.9).float().sum().item() / x[0].numel(),
+        "of the first image alone": lambda x: (x[0] < -.9).float().mean().item(),
+        "all that is dark": lambda x: (x < 0).float().mean().item(),
     },
     "paper_command": {
         "another recipe": lambda: "dcgan train mnist64 --epochs 10 --run runs/paper",
@@ -142,3 +144,7 @@ def test_the_helpers_of_the_wrong_answers_are_right():
     check["halves"](half)
     check["varied"](spread)
     check["there_and_back"](lambda x, side: resized(resized(x, side), x.shape[2]))
+
+
+def test_a_command_may_join_flag_and_value():
+    checks(*LESSONS)["paper_command"](lambda: "dcgan train celeba64 --run=runs/paper --epochs=10")

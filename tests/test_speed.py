@@ -63,6 +63,7 @@ def test_a_race_gives_a_row_a_round_and_leaves_no_process(images):
         (lambda x: race(small(channels=3), x), ["(3, 28, 28)"]),
         (lambda x: race(small(), x, device="tpu"), ["'tpu'"]),
         (lambda x: race(small(), x, precision="fp8"), ["'fp8'"]),
+        (lambda x: race(small(classes=10), x), ["takes classes", "copied loop", "digits"]),
     ],
 )
 def test_what_can_not_be_meant_is_said(images, call, words):
@@ -232,6 +233,7 @@ def test_the_command_races(tmp_path, monkeypatch, capsys):
         ("bench digits --second 3", "'--seconds'"),
         ("bench digits --device tpu", "'tpu'"),
         ("bench digits --images 10", "10"),
+        ("bench digits-conditional", "digits-conditional takes classes"),
         ("bench digits --lr-g -1", "--lr-g is -1"),
     ]:
         assert main(words.split()) == 2, words

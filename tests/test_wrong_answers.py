@@ -1,6 +1,8 @@
-"Plausible wrong answers to the exercises of lessons 01 and 10 are refused by their checks."
+"Plausible wrong answers to the exercises of lessons 01, 10 and 13 are refused by their checks."
 import csv
 import math
+from copy import deepcopy
+from itertools import combinations
 
 import torch
 
@@ -8,7 +10,7 @@ from dcgan.checkpoints import read_checkpoint
 
 from notebooks import LESSONS, checks, refusing
 
-LESSON = [path for path in LESSONS if path.stem in ("01_game", "10_checkpoints")]
+LESSON = [path for path in LESSONS if path.stem in ("01_game", "10_checkpoints", "13_ablations")]
 
 
 def entropy(y):
@@ -48,7 +50,36 @@ def swallowed(parts, path):
     path.write_text(text)
 
 
+def turned(rows, norm=lambda edge: edge, bias=lambda row, edge: row.bias or row.norm and not edge):
+    edges = 0, len(rows) - 1
+    return tuple(row._replace(norm=norm(i in edges), bias=bool(bias(row, i in edges))) for i, row in enumerate(rows))
+
+
+def luck(a, b, gap=lambda x, y: abs(sum(x) / len(x) - sum(y) / len(y)), least=1e-9):
+    both, hits = [*a, *b], []
+    for chosen in combinations(range(len(both)), len(a)):
+        rest = [i for i in range(len(both)) if i not in chosen]
+        hits.append(gap([both[i] for i in chosen], [both[i] for i in rest]) >= gap(a, b) - least)
+    return sum(hits) / len(hits)
+
+
+def times(last, factor=2., names=("weight", "bias"), copy=deepcopy):
+    new = copy(last)
+    with torch.no_grad():
+        for name in names:
+            getattr(new, name).mul_(factor)
+    return new
+
+
 WRONG = {
+    "turned_round": [lambda rows: turned(rows, bias=lambda row, edge: True), lambda rows: turned(rows, norm=lambda edge: not edge),
+                     lambda rows: turned(rows, norm=lambda edge: True), lambda rows: turned(rows, bias=lambda row, edge: row.bias),
+                     lambda rows: turned(rows, bias=lambda row, edge: not edge), lambda rows: turned(rows)[:-1]],
+    "by_luck": [lambda a, b: luck(a, b, gap=lambda x, y: sum(x) / len(x) - sum(y) / len(y)), lambda a, b: luck(a, b, least=-1e-9),
+                lambda a, b: luck(a, b, gap=lambda x, y: abs(max(x) - max(y))), lambda a, b: 1 - luck(a, b),
+                lambda a, b: luck(a, b, gap=lambda x, y: abs(sum(x) - sum(y)))],
+    "for_a_sigmoid": [lambda last: times(last, names=["weight"]), lambda last: times(last, .5), lambda last: times(last, 1.),
+                      lambda last: times(last, copy=lambda same: same)],
     "floor": [lambda real, fake: 0., lambda real, fake: -math.log(real) - math.log(1 - fake),
               lambda real, fake: entropy(real), lambda real, fake: (entropy(real) + entropy(fake)) / 2,
               lambda real, fake: (entropy(real) + entropy(fake)) / math.log(2)],
@@ -78,6 +109,9 @@ def test_right_answers_built_from_the_same_parts_pass():
     found = checks(*LESSON)
     found["floor"](lambda real, fake: entropy(real) + entropy(fake))
     found["least_squares"](halves)
+    found["turned_round"](turned)
+    found["by_luck"](luck)
+    found["for_a_sigmoid"](times)
     found["best_logit"](lambda x, m: m * m / 2 - m * x)
     found["readable"](whole)
     found["column"](values)

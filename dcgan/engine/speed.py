@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'DTYPES', 'ours', 'settle', 'check_seconds', 'rate', 'peak_memory', 'begun', 'obey', 'Runner', 'Lap',
-           'Race', 'race', 'cross_entropy', 'Switched', 'peak', 'standings']
+           'Race', 'check_race', 'race', 'cross_entropy', 'Switched', 'peak', 'standings']
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-03
 import os
@@ -173,6 +173,21 @@ class Race(NamedTuple):
     def spread(self) -> tuple[float, float]:
         return min(lap.ratio for lap in self.laps), max(lap.ratio for lap in self.laps)
 
+# %% ../../nbs/under_the_hood/32_speed.ipynb #17s-14b
+def check_race(recipe: Recipe,   # should be what both train
+               images: Tensor,   # should be uint8 (n, c, h, w)
+               rounds: int,      # should be at least 1
+               seconds: float,   # should be above 0
+              ) -> None:
+    "ValueError for what can't be raced."
+    must_be(Recipe, recipe=recipe)
+    if recipe.classes:
+        raise ValueError(f"{recipe.name} takes classes, and the copied loop that it would be raced against knows none; "
+                         "race a recipe without them, such as digits.")
+    check_images(images, "race")
+    whole(1, rounds=rounds)
+    check_seconds(seconds)
+
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-15
 def race(recipe: Recipe,           # what both train; its `net` is one that the package has
          images: Tensor,           # uint8 (n, c, h, w), the same for both
@@ -182,10 +197,7 @@ def race(recipe: Recipe,           # what both train; its `net` is one that the 
          device: str = "auto",     # of both
         ) -> Race:
     "Let the textbook's loop and ours take turns, each in its process. ValueError for no rounds or no time, and for what a trainer refuses."
-    must_be(Recipe, recipe=recipe)
-    check_images(images, "race")
-    whole(1, rounds=rounds)
-    check_seconds(seconds)
+    check_race(recipe, images, rounds, seconds)
     where = torch.device(pick_device(str(device)))
     precision, turn, busy = pick_precision(precision, where), seconds / (2 * rounds + 2), busy_cores()
     images = images[:len(images) - (len(images) % recipe.batch_size == 1)]  # BatchNorm can't take one image
