@@ -86,7 +86,7 @@ def factors() -> None:
     rows = [score._asdict() | {"n": POOL} | stamp("factors") for score in factor_scores(face_predictor(), made, real)]
     for row in rows:
         print(*list(row.values())[:4], flush=True)
-    save("latent-factors.csv", rows)
+    write(ASSETS / "latent-factors.csv", rows)
 
 
 def arithmetic() -> None:
