@@ -11,7 +11,6 @@ default recipe, at full size. The reference recipes run small, for 200 steps wit
 3 were seen on the way. Rows go to dcgan/assets/doctor.csv: what the doctor said first, and since which step; "" where
 it said nothing. After a change of a rule, delete the file and measure again.
 """
-import csv
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
@@ -20,6 +19,7 @@ from datetime import date
 from io import StringIO
 
 import torch
+from measuring import add, read
 from torch import nn
 from torch.nn import functional as F
 
@@ -176,14 +176,6 @@ def recipe_run(name: str, seed: int, steps: int) -> tuple[Trainer, Doctor]:
 
 # The table
 
-def read() -> list[dict]:
-    "All rows, as text."
-    if not PATH.exists():
-        return []
-    with open(PATH, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
-
-
 def extremes(checks: list[dict]) -> dict[str, float]:
     "How near a run came to the thresholds."
     whole = [c | {"moved": max(c["moved_g"], c["moved_d"])} for c in checks if "variety" in c]
@@ -202,17 +194,12 @@ def append(case: str, seed: int, expected: str, trainer: Trainer, doctor: Doctor
         "since": first.since if first else "", "steps": trainer.step, "torch": torch.__version__.split("+")[0],
         "machine": machine(), "date": date.today(),
     }
-    new = not PATH.exists()
-    with open(PATH, "a", newline="", encoding="utf-8") as f:
-        out = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        if new:
-            out.writeheader()
-        out.writerow(row)
+    add(PATH, {column: row[column] for column in COLUMNS})
 
 
 def measure(part: str = "") -> None:
     "The runs that are missing: a seed of every case, then the next."
-    done = {(row["case"], int(row["seed"])) for row in read()}
+    done = {(row["case"], int(row["seed"])) for row in read(PATH)}
     images = small_digits()
     for seed in SEEDS if part != "recipes" else ():
         for case, (expected, *_) in PLANTED.items():
@@ -226,7 +213,7 @@ def measure(part: str = "") -> None:
 
 def table() -> None:
     "For each case, what was named how often, and since which step."
-    rows = read()
+    rows = read(PATH)
     for case in dict.fromkeys(row["case"] for row in rows):
         mine = [row for row in rows if row["case"] == case]
         right = sum(row["named"] == row["expected"] for row in mine)
