@@ -10,7 +10,6 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from math import log2
-from pathlib import Path
 from shlex import quote
 from typing import Literal, get_args, get_type_hints
 
@@ -19,7 +18,7 @@ import torch
 from .networks import Discriminator, Generator, init_weights
 from .shapes import Row, ShapeTable, shape_table
 from .training import Settings
-from .values import known, plain
+from .values import home, known, plain
 
 # %% ../nbs/09_recipes.ipynb #05-05b
 def doublings(size: int, # pixels along a side
@@ -265,7 +264,7 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
                  ) -> "Recipe":
         "This recipe on a GPU; on a CPU the smaller one of `CPU`, on its own data if they are there; a line says what changed."
         small = dict(CPU.get(self.name, {})) if torch.device(device).type == "cpu" else {}
-        root = Path(os.path.expanduser(data_dir or os.environ.get("DCGAN_DATA") or "data"))
+        root = home(data_dir or os.environ.get("DCGAN_DATA") or "data")
         if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])):
             small.pop("data", None)
         if small:
