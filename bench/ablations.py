@@ -10,7 +10,6 @@ variants' definitions) and .npz (16 samples of each run). A row counts as long a
 after a change of the default, delete the old ones.
 """
 import argparse
-import csv
 import fcntl
 import json
 import math
@@ -26,6 +25,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
+import measuring
 import numpy as np
 import torch
 
@@ -70,18 +70,11 @@ def lock(name: str, wait: bool = True) -> Iterator[bool]:
 
 def read() -> list[dict]:
     "All rows, as text."
-    path = FOLDER / "ablations.csv"
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
+    return measuring.read(FOLDER / "ablations.csv")
 
 
 def write(rows: list[dict]) -> None:
-    with write_aside(FOLDER / "ablations.csv") as aside, open(aside, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    measuring.write(FOLDER / "ablations.csv", rows, COLUMNS)
 
 
 def read_samples() -> dict[str, np.ndarray]:

@@ -12,17 +12,15 @@ photographs are in a folder with sub-folders train and test, and in each a folde
 processes can share the work.
 """
 import argparse
-import csv
 import functools
 import itertools
 import shutil
 import statistics
-import tempfile
 from datetime import date
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from measuring import add, read
 
 from dcgan.checkpoints import find_checkpoint
 from dcgan.data import to_x
@@ -44,7 +42,6 @@ from dcgan.features import (
 )
 from dcgan.latent import Predictor, face_predictor
 from dcgan.networks import Discriminator, Generator, generator_for, latent
-from dcgan.plots import write_aside
 from dcgan.recipes import from_json
 from dcgan.values import machine
 from dcgan.weights import ASSETS
@@ -79,26 +76,6 @@ def ship(run: Path, name: str) -> Path:
 
 
 # Accuracies
-
-def read(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
-
-
-def write(path: Path, rows: list[dict]) -> None:
-    with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def add(path: Path, rows: list[dict]) -> None:
-    "Several processes may add at once."
-    with FileLock(Path(tempfile.gettempdir()) / f"{path.name}.lock"):
-        write(path, [*read(path), *rows])
-
 
 def images_of(data: str, folder: str | None) -> list:
     "Training images and labels, then the same of the test; of these, some 2,000 are used."
@@ -182,7 +159,7 @@ def measure(data: str, kinds: list, sizes: list | None, folder: str | None, run:
                 (data, kind, n, draw, f"{right:.4f}", numbers, date.today(), machine(), torch.__version__),
             )
         )
-        add(ROWS, [row])
+        add(ROWS, row)
         print(f"{data}, {n} labels, {kind}, draw {draw}: {right:.1%}", flush=True)
 
 
@@ -230,7 +207,7 @@ def drop(things: tuple = OBJECTS) -> None:
             continue
         pair = (faces_from({**factors, thing: [value] * 100}) for value in (1, 0))
         cells = changed_cells(*pair, G.table[layer - 1].out_shape[1])
-        add(DROPPED, dropping(thing, layer, draw, cells, G, predictor))
+        add(DROPPED, *dropping(thing, layer, draw, cells, G, predictor))
         print(f"{thing}, layer {layer}, draw {draw} done", flush=True)
 
 

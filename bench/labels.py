@@ -2,15 +2,14 @@
 
     python bench/labels.py    1,000 samples of each class, read by the digit classifier; dcgan/assets/labels.csv, a row a class
 """
-import csv
 from datetime import date
 
 import torch
+from measuring import write
 
 from dcgan.data import digits, to_x
 from dcgan.evaluation.judge import digit_judge
 from dcgan.networks import Generator
-from dcgan.plots import write_aside
 from dcgan.values import machine
 from dcgan.weights import ASSETS
 
@@ -41,9 +40,6 @@ def measured() -> list[dict]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rows = measured()
-    with write_aside(ROWS) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, rows[0])
-        out.writeheader()
-        out.writerows(rows)
+    write(ROWS, rows)
     right = sum(row[f"read_{row['asked']}"] for row in rows)
     print(f"{right:,} of {sum(row['samples'] for row in rows):,} are read as asked")

@@ -10,12 +10,12 @@
 Files: predictors/faces, latent-factors.csv, latent-arithmetic.csv, latent-directions.csv, latent-truncation.csv in dcgan/assets. Each command writes
 its own anew.
 """
-import csv
 import json
 import sys
 from datetime import date
 
 import torch
+from measuring import write
 
 from dcgan.data import digits, to_x
 from dcgan.datasets.drawn import FACTORS, faces
@@ -37,7 +37,6 @@ from dcgan.latent import (
     truncated,
 )
 from dcgan.networks import Generator, latent
-from dcgan.plots import write_aside
 from dcgan.values import machine
 from dcgan.weights import ASSETS
 
@@ -67,14 +66,6 @@ def known(n: int, start: int) -> tuple[torch.Tensor, dict]:
     return to_x(images), {name: scaled(factors[name], FACTORS[name].low, FACTORS[name].high) for name in FACE_FACTORS}
 
 
-def save(name: str, rows: list[dict]) -> None:
-    "The rows as a csv among the assets."
-    with write_aside(ASSETS / name) as aside, open(aside, "w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def predictor() -> None:
     "Train it, save it in half precision, and write what it gets right on held-out faces, as saved."
     folder = ASSETS / "predictors/faces"
@@ -95,7 +86,7 @@ def factors() -> None:
     rows = [score._asdict() | {"n": POOL} | stamp("factors") for score in factor_scores(face_predictor(), made, real)]
     for row in rows:
         print(*list(row.values())[:4], flush=True)
-    save("latent-factors.csv", rows)
+    write(ASSETS / "latent-factors.csv", rows)
 
 
 def arithmetic() -> None:
@@ -111,7 +102,7 @@ def arithmetic() -> None:
         short = {"others": round(score.others, 4), "length": round(score.length, 3), "pool": POOL}
         rows.append({"factor": factor, "given": given, "way": way} | score._asdict() | short | stamp("arithmetic"))
         print(*list(rows[-1].values())[:10], flush=True)
-    save("latent-arithmetic.csv", rows)
+    write(ASSETS / "latent-arithmetic.csv", rows)
 
 
 def directions() -> None:
@@ -133,7 +124,7 @@ def directions() -> None:
                 row |= dict(zip(("low", "start", "high"), means)) | {"others": round(sum(same) / len(same), 4)}
                 rows.append(row | {"length": round(v.norm().item(), 3)} | stamp("directions"))
             print(factor, k, sum(row["rose"] for row in rows[-VECTORS:]), "of", VECTORS * FACES, flush=True)
-    save("latent-directions.csv", rows)
+    write(ASSETS / "latent-directions.csv", rows)
 
 
 def truncation() -> None:
@@ -148,7 +139,7 @@ def truncation() -> None:
             row = {"limit": limit, "n": 1000} | {name: round(v, 4) for name, v in zip(names, found)}
             rows.append(row | stamp("truncation") | {"seed": seed})
             print(*rows[-1].values(), flush=True)
-    save("latent-truncation.csv", rows)
+    write(ASSETS / "latent-truncation.csv", rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ as they are, but for the data, the stop and what newer libraries ask for (`peer.
 Two contenders at a time take turns, a process each. Rows: dcgan/assets/peers.csv; 16 images of each: peers.npz beside it.
 """
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import add, command, read
 from peer import PEERS, classes_of, peer_in
 
 from dcgan.plots import write_aside
@@ -48,25 +48,13 @@ OURS = {      # name: recipe, precision; in the order in which they are paired w
 }
 
 
-def rows() -> list[dict]:
-    "What has been measured."
-    if not ROWS.exists():
-        return []
-    with open(ROWS, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
-
-
 def keep(row: dict, x: torch.Tensor) -> None:
     "A row and its images more; each file is whole at any time."
     pictures = dict(np.load(IMAGES)) if IMAGES.exists() else {}
     pictures[row["contender"]] = ((x[:SHOWN, 0] + 1) * 127.5).round().byte().numpy()
     with write_aside(IMAGES) as aside, open(aside, "wb") as f:
         np.savez_compressed(f, **pictures)
-    all_rows = [*rows(), row]
-    with write_aside(ROWS) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
-        out = csv.DictWriter(f, all_rows[-1])
-        out.writeheader()
-        out.writerows(all_rows)
+    add(ROWS, row)
 
 
 def commit_of(folder: Path) -> str:
@@ -178,7 +166,7 @@ def floors(judged: Judged, given: argparse.Namespace) -> None:
     bank = load("digits").images
     x, turned = to_x(bank), next(Batches(bank, len(bank), given.seed, rotate=20.).epoch(0))
     there_and_back = {f"real, 28→{side}→28": fitted(to_x(load("digits", image_size=side).images), (1, 28, 28)) for side in (32, 64)}
-    known = {row["contender"] for row in rows()}
+    known = {row["contender"] for row in read(ROWS)}
     for name, images in {"real digits": x, **there_and_back, "real digits, turned": turned}.items():
         if name not in known:
             facts = {"name": name, "repository": "", "commit": "", "net": "", "batch": 0, "precision": ""}
@@ -190,7 +178,7 @@ def floors(judged: Judged, given: argparse.Namespace) -> None:
 def run(given: argparse.Namespace) -> None:
     "Train what has no row with these seconds and this seed; a row as soon as it is measured."
     torch.set_num_threads(1)
-    known = {(row["contender"], float(row["cpu_seconds"]), int(row["seed"])) for row in rows()}
+    known = {(row["contender"], float(row["cpu_seconds"]), int(row["seed"])) for row in read(ROWS)}
     missing = [one for one in contenders(given.folders) if (one["name"], given.seconds, given.seed) not in known]
     judged = Judged(given.report if given.report and given.report.exists() else None)
     floors(judged, given)
@@ -207,11 +195,11 @@ def run(given: argparse.Namespace) -> None:
 def table() -> str:
     "All rows, the same seconds together, the nearest to real digits first."
     lines = ["| contender | seconds | seed | images | steps | digit-FID, 1,000 held out | digit-FID, 5,000 for reports |", "|---|---|---|---|---|---|---|"]
-    for row in sorted(rows(), key=lambda row: (float(row["cpu_seconds"]), float(row["fid_report"]))):
+    for row in sorted(read(ROWS), key=lambda row: (float(row["cpu_seconds"]), float(row["fid_report"]))):
         name = f"{row['contender']}: {row['repository']}" if row["contender"] in PEERS else row["contender"]
         lines.append(f"| {name} | {float(row['cpu_seconds']):.0f} | {row['seed']} | {int(row['images']):,} | {int(row['steps']):,} "
                      f"| {float(row['fid_held_out']):,.1f} | {float(row['fid_report']):,.1f} |")
-    where = dict.fromkeys(f"{row['machine']}, torch {row['torch']}, {row['date']}" for row in rows())
+    where = dict.fromkeys(f"{row['machine']}, torch {row['torch']}, {row['date']}" for row in read(ROWS))
     return "\n".join([*lines, "", *where]) if where else f"Nothing has been measured yet: {ROWS.name} is not there."
 
 
@@ -261,7 +249,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as e:
-        sys.exit(f"peers.py: {e}")
+    command(main)

@@ -5,7 +5,6 @@
 
 Rows: bench/precision.csv. A run takes one thread. The ways are as in the ablations (bench/ablations.py), which see as many images.
 """
-import csv
 import statistics
 import sys
 from datetime import date
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import ablations
 import torch
+from measuring import add, read
 
 from dcgan.evaluation.metrics import digit_fid
 from dcgan.steps import Engine
@@ -25,14 +25,6 @@ WAYS = (
     "bf16",
 )  # the rows of 2026-11-25 in bf16, whose convolutions were matrix products, are called "bf16, products"
 SEEDS = range(5)
-
-
-def read() -> list[dict]:
-    "All rows, as text."
-    if not ROWS.exists():
-        return []
-    with open(ROWS, newline="") as f:
-        return list(csv.DictReader(f))
 
 
 def measure(way: str, seed: int) -> dict:
@@ -53,14 +45,10 @@ def measure(way: str, seed: int) -> dict:
 def train() -> None:
     "What is missing, seed by seed."
     torch.set_num_threads(1)
-    done = {(row["way"], int(row["seed"])) for row in read()}
+    done = {(row["way"], int(row["seed"])) for row in read(ROWS)}
     for way, seed in ((way, seed) for seed in SEEDS for way in WAYS if (way, seed) not in done):
-        new, row = not ROWS.exists(), measure(way, seed)
-        with open(ROWS, "a", newline="") as f:
-            writer = csv.DictWriter(f, row, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        row = measure(way, seed)
+        add(ROWS, row)
         print(f"{way}, seed {seed}: {row['digit_fid']}", flush=True)
 
 
@@ -72,7 +60,7 @@ def table() -> None:
         + " | mean | sd |\n|---|"
         + "---|" * (len(SEEDS) + 2)
     )
-    rows = {(row["way"], int(row["seed"])): float(row["digit_fid"]) for row in read()}
+    rows = {(row["way"], int(row["seed"])): float(row["digit_fid"]) for row in read(ROWS)}
     for way in dict.fromkeys([*WAYS, *(way for way, _ in rows)]):
         values = [rows[way, seed] for seed in SEEDS if (way, seed) in rows]
         cells = [f"{rows[way, seed]:.2f}" if (way, seed) in rows else "–" for seed in SEEDS]

@@ -7,15 +7,15 @@
 A run is counted in images, and so is the same on a busy machine; `speed` says how many images a minute holds. A recipe whose
 rates decay is trained anew for each budget; one without is measured on its way. No contender rotates its images.
 """
-import csv
 import os
 import statistics
 import sys
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
+
+from measuring import add, read
 
 from dcgan.weights import ASSETS
 
@@ -43,20 +43,6 @@ def contenders() -> dict[str, Contender]:
             "R2's net at 32": Contender(RECIPES["mnist64"].replace(data="digits", image_size=32)),
             "first try": Contender(r1.replace(net="first try", batch_size=64, lr_g=1e-3, lr_d=1e-3, ema=0.995)),
             "digits": Contender(RECIPES["digits"])}
-
-
-def read(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    with open(path, newline="") as f:
-        return list(csv.DictReader(f))
-
-
-def append(path: Path, row: dict) -> None:
-    "One line more, whole or not at all."
-    text = "" if path.exists() else ",".join(row) + "\n"
-    with open(path, "a") as f:
-        f.write(text + ",".join(map(str, row.values())) + "\n")
 
 
 def steps(contender: Contender) -> Iterator[int]:
@@ -97,7 +83,7 @@ def speed(rounds: int = 6, seconds: float = 4) -> None:
             found[name].append(rate(run, seconds))
     SPEED.unlink(missing_ok=True)
     for name, rates in found.items():
-        append(SPEED, {"contender": name, "images_per_s": round(statistics.median(rates)), "least": round(min(rates)),
+        add(SPEED, {"contender": name, "images_per_s": round(statistics.median(rates)), "least": round(min(rates)),
                        "most": round(max(rates)), "date": date.today(), "machine": f'"{machine()}"'})
     print(SPEED.read_text())
 
@@ -134,7 +120,7 @@ def train_one(name: str, seed: int, minutes: list[int]) -> None:
     def measure(t):
         if minute := due.get(t.step // len(t.batches)):
             value = digit_fid(t.best_G, resize=c.recipe.image_size != 28)
-            append(
+            add(
                 ROWS,
                 {
                     "contender": name,

@@ -11,19 +11,17 @@ report. The judge is the shipped one, trained on the 4,000. Rows: dcgan/assets/r
 A row replaces the one of the same generator; the others stay.
 """
 import argparse
-import csv
-import sys
 from datetime import date
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from measuring import command, read, write
 
 from dcgan.datasets.files import Bank
 from dcgan.datasets.sources import load
 from dcgan.evaluation.reports import Reference, evaluate, reference_for, trained
-from dcgan.plots import write_aside
 from dcgan.values import machine
 from dcgan.weights import ASSETS, shipped
 
@@ -87,21 +85,10 @@ def measured(name: str, npz: Path | None) -> dict:
     return {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
 
 
-def earlier_rows() -> dict[str, dict]:
-    "The rows there are, by generator."
-    if not ROWS.is_file():
-        return {}
-    with open(ROWS, newline="", encoding="utf-8") as file:
-        return {row["generator"]: row for row in csv.DictReader(file)}
-
-
 def keep(row: dict) -> None:
     "Adds a row, or replaces the one of the same generator."
-    rows = earlier_rows() | {row["generator"]: row}
-    with write_aside(ROWS) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, row, restval="", extrasaction="ignore")
-        out.writeheader()
-        out.writerows(rows.values())
+    rows = {old["generator"]: old for old in read(ROWS)} | {row["generator"]: row}
+    write(ROWS, list(rows.values()), row)
 
 
 def main(argv: list[str]) -> None:
@@ -116,7 +103,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as e:
-        sys.exit(f"report_set: {e}")
+    command(main)

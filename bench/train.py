@@ -8,7 +8,6 @@ Both loops take turns on the same images, network and batch, each in a process o
 else may run meanwhile. The table joins all rows of this machine, torch and device: run it three times, half an hour apart.
 """
 import argparse
-import csv
 import subprocess
 import sys
 from datetime import datetime
@@ -79,24 +78,14 @@ def measure(net: str, channels: int, given: argparse.Namespace) -> dict:
     }
 
 
-def append(row: dict) -> None:
-    "One row more, in one write."
-    new = not ROWS.exists()
-    with open(ROWS, "a", newline="") as f:
-        writer = csv.DictWriter(f, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def table() -> str:
     "Rows alike in net, machine, device and torch, joined: medians over the runs, the least and the greatest ratio of a round."
+    from measuring import read
     if not ROWS.exists():
         return f"Nothing has been measured yet: {ROWS.name} is not there."
     groups: dict[tuple, list[dict]] = {}
-    with open(ROWS, newline="") as f:
-        for row in csv.DictReader(f):
-            groups.setdefault(tuple(row[k] for k in SAME), []).append(row)
+    for row in read(ROWS):
+        groups.setdefault(tuple(row[k] for k in SAME), []).append(row)
     lines = [
         "| net | channels | textbook, images/s | ours, images/s | ratio (least to most) | share of the peak, textbook | ours | MiB, textbook | ours | runs |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -170,9 +159,10 @@ def main(argv: list[str]) -> int:
         if given.table:
             print(table())
         else:
+            from measuring import add
             for net in given.nets:
                 for channels in given.channels:
-                    append(row := measure(net, channels, given))
+                    add(ROWS, row := measure(net, channels, given))
                     print(
                         f"{NETS[net]}, {channels} channels: {row['ratio']:.2f} times ({row['least']:.2f} to {row['most']:.2f})",
                         flush=True,

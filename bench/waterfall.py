@@ -7,21 +7,19 @@ All loops of a network live in one process of one thread and take turns; counted
 disturb less than they would a clock. The trainer's own loop, as `dcgan train` runs it, comes last.
 """
 import argparse
-import csv
 import os
-import sys
 from collections.abc import Iterator
 from datetime import date
 from statistics import median
 from time import process_time
 
 import torch
+from measuring import command, read, write
 
 from dcgan.datasets.sources import load
 from dcgan.engine.cost import cost, textbook_macs
 from dcgan.engine.devices import has_bf16
 from dcgan.engine.speed import CHANGES, Switched, ours
-from dcgan.plots import write_aside
 from dcgan.recipes import RECIPES, Recipe
 from dcgan.steps import Engine
 from dcgan.training import Trainer
@@ -85,10 +83,9 @@ def table() -> str:
     if not ROWS.exists():
         return f"Nothing has been measured yet: {ROWS.name} is not there."
     lines = ["| net | after | seconds for 1,000 images | times as fast (least to most) |", "|---|---|---|---|"]
-    with open(ROWS, newline="", encoding="utf-8") as f:
-        for row in csv.DictReader(f):
-            lines.append(f"| {row['net']} | {row['label']} | {row['seconds_per_1000']} | {row['times']} ({row['least']} to {row['most']}) |")
-            where = f"{row['machine']}, {row['capability']}, torch {row['torch']}, {row['date']}"
+    for row in read(ROWS):
+        lines.append(f"| {row['net']} | {row['label']} | {row['seconds_per_1000']} | {row['times']} ({row['least']} to {row['most']}) |")
+        where = f"{row['machine']}, {row['capability']}, torch {row['torch']}, {row['date']}"
     return "\n".join([*lines, "", where])
 
 
@@ -102,16 +99,9 @@ def main(words: list[str]) -> None:
         raise ValueError(f"--rounds is {given.rounds} and --seconds {given.seconds}; at least 1 and above 0 are needed.")
     if not given.table:
         torch.set_num_threads(1)
-        rows = [row for net in NETS for row in measured(net, given)]
-        with write_aside(ROWS) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
-            out = csv.DictWriter(f, rows[0])
-            out.writeheader()
-            out.writerows(rows)
+        write(ROWS, [row for net in NETS for row in measured(net, given)])
     print(table())
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as e:
-        sys.exit(f"waterfall.py: {e}")
+    command(main)

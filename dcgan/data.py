@@ -203,19 +203,17 @@ def batches_of(cut: Batches,     # the data set, and how it is cut
 def offsets(n: int,           # images
             pixels: int,      # the farthest move
             seed: int,        # the run's seed
-            step: int,        # the training step
-            stream: int = 0   # tells several calls in a step apart
+            step: int         # the training step
            ) -> Tensor:       # int64 (n, 2), in ±pixels: down, right
-    "How far each image moves, a function of (seed, step, stream); a larger n begins with the same ones."
+    "How far each image moves, a function of (seed, step); a larger n begins with the same ones."
     whole(1, n=n), _up_to(10**9, n=n), _up_to(10**6, pixels=pixels)
-    return torch.from_numpy(draws(SHIFT, seed, step, stream).integers(-pixels, pixels + 1, (n, 2)))
+    return torch.from_numpy(draws(SHIFT, seed, step, 0).integers(-pixels, pixels + 1, (n, 2)))
 
 # %% ../nbs/06_data.ipynb #08-42
 def shift(x: Tensor,          # (b, c, h, w) in [-1, 1]
           pixels: int,        # each image moves by up to so many, either way along both sides
           seed: int,          # the run's seed
           step: int,          # the training step
-          stream: int = 0,    # tells several calls in a step apart
           first: int = 0      # place of x[0] in the whole batch, where processes share one
          ) -> Tensor:         # the same shape, type and memory format; differentiable
     "Each image moved by the whole pixels of `offsets`; what comes in is black. ValueError for `pixels` out of range."
@@ -226,7 +224,7 @@ def shift(x: Tensor,          # (b, c, h, w) in [-1, 1]
     if not pixels:
         return x
     whole(0, first=first)
-    down, right = (pixels - offsets(first + b, pixels, seed, step, stream)[first:]).to(x.device).T[..., None]
+    down, right = (pixels - offsets(first + b, pixels, seed, step)[first:]).to(x.device).T[..., None]
     row, column = down + torch.arange(h, device=x.device), right + torch.arange(w, device=x.device)
     place = row[:, :, None]*(w + 2*pixels) + column[:, None, :]              # in the padded image, (b, h, w)
     padded = F.pad(x, (pixels,)*4, value=-1.).flatten(2)

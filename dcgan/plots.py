@@ -265,7 +265,6 @@ def animate_grids(frames: list[Tensor],   # the images of each frame, all of one
 def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
                    path: str | Path,    # the GIF to write
                    frames: int = 40,    # at most so many
-                   fps: float = 8,      # frames a second, up to 50
                   ) -> None:
     "A GIF of `curves(rows)` growing, on axes that fit the whole history throughout."
     history = _history(rows)
@@ -282,7 +281,7 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
             line.set_data(list(zip(*shown)) or ([], []))
         figure.canvas.draw()
         sheets.append(numpy.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-    save_gif(sheets, path, fps)
+    save_gif(sheets, path, fps=8)
 
 # %% ../nbs/02_pictures.ipynb #00-46
 SLANT = 0.38  # a box's depth leans right and up by this share of its side

@@ -329,10 +329,11 @@ CPU |= {"mnist28": {"data": "digits", "images": 4000}, "mnist64": SMALL64, "mnis
 # %% ../nbs/09_recipes.ipynb #05-41
 def command(recipe: Recipe, # any
            ) -> str:
-    "The command that trains it: `dcgan train NAME` and a flag for each field that is not as the named recipe has it."
-    base = RECIPES.get(recipe.name, Recipe()).replace(name=recipe.name)
-    changed = [f.name for f in fields(recipe) if getattr(recipe, f.name) != getattr(base, f.name)]
-    return " ".join(["dcgan train", recipe.name, *(flag(name, getattr(recipe, name)) for name in changed)])
+    "`dcgan train NAME` and a flag for each field that is not as in RECIPES; a name that is not there is written as digits."
+    name = recipe.name if recipe.name in RECIPES else "digits"
+    base = RECIPES[name]
+    changed = [f.name for f in fields(recipe) if f.name != "name" and getattr(recipe, f.name) != getattr(base, f.name)]
+    return " ".join(["dcgan train", name, *(flag(field, getattr(recipe, field)) for field in changed)])
 
 def flag(field: str, # of a recipe
          value,      # of that field

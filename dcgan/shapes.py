@@ -8,7 +8,6 @@ __all__ = ['KINDS', 'KEEPS', 'ACTS', 'EXPECTED', 'conv_out', 'draw_walk', 'conv_
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from math import prod
 from typing import NamedTuple
 
@@ -132,12 +131,10 @@ def _formula(kind, n, k, s, p) -> str:
     return f"⌊({n} + 2·{p} − {k}) / {s}⌋ + 1 = {conv_out(n, k, s, p)}"
 
 def _walk_png(kind, n, k, s, p) -> bytes:
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(8, 2.4), layout="constrained")
-    draw_walk(n, k, s, p, kind, fig.subplots())
-    file = BytesIO()
-    fig.savefig(file, format="png", dpi=80)
-    return file.getvalue()
+    from dcgan.plots import Picture
+    figure = Picture(figsize=(8, 2.4))
+    draw_walk(n, k, s, p, kind, figure.subplots())
+    return figure._repr_png_()
 
 # %% ../nbs/03_shapes.ipynb #03-35
 KINDS = "conv", "conv_t", "linear", "pool", "upsample", "reshape"

@@ -208,7 +208,7 @@ class Trainer:
         self.G, self.D = e.share(G), e.share(D)
         self.history, self.step, self.total = History(r.log_every, e.device), 0, r.epochs * len(self.batches)
         self.n = r.batch_size // e.world                        # images of a step, in this process
-        self.again, self.stopped, self.kept = None, 0, ""       # D's fakes for G's step; the signal that ended it; its folder
+        self.again, self.stopped, self.kept = None, 0, ""       # D's fakes and z, for G's step; the signal that ended it; its folder
         self.notes = [n for n in [self.batches.note] if n]      # what should be said before it starts
 
     def adam(self,
@@ -244,16 +244,18 @@ class Trainer:
         "D's step."
         r, self.n = self.recipe, len(x)
         x = x.to(self.engine.device, memory_format=torch.channels_last, non_blocking=True)
-        D, G, targets = self.given(self.D), self.given(self.G), Targets(r.real_label, r.fake_label, r.d_reduction)
+        D, targets = self.given(self.D), Targets(r.real_label, r.fake_label, r.d_reduction)
+        G, z = self.given(self.G), self.noise(0)
         if r.g_fakes == "reuse":
-            G, self.again = twice(G)
-        self.d_stats = d_step(D, G, self.opt_d, x, self.noise(0), targets, self.engine, self.augment)
+            G, again = twice(G)
+            self.again = again, z
+        self.d_stats = d_step(D, G, self.opt_d, x, z, targets, self.engine, self.augment)
 
     def train_generator(self) -> None:
         "G's step, on as many fakes as D has just seen real images; then the moving average follows."
-        D, G = self.given(self.engine.bare(self.D)), self.again or self.given(self.G)
+        D, (G, z) = self.given(self.engine.bare(self.D)), self.again or (self.given(self.G), self.noise(1))
         self.again = None
-        self.g_stats = g_step(D, G, self.opt_g, self.noise(1), self.engine, self.augment)
+        self.g_stats = g_step(D, G, self.opt_g, z, self.engine, self.augment)
         self.follow()
 
     def follow(self) -> None:
@@ -264,8 +266,7 @@ class Trainer:
     def set_rates(self) -> None:
         "Both learning rates, as the schedule has them at this step."
         for opt, lr in (self.opt_g, self.recipe.lr_g), (self.opt_d, self.recipe.lr_d):
-            for group in opt.param_groups:
-                group["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
+            opt.param_groups[0]["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
 
     def steps(self) -> Iterator[int]:
         "The loop: for each epoch, for each batch, D's step and G's. One step a turn, which gives the steps so far."
@@ -362,9 +363,8 @@ class Trainer:
         for name, part in self.parts().items():
             if name in state:
                 part.load_state_dict(state[name])
-        self.step, self.history.rows = state["step"], state["rows"]
+        self.step, self.history.rows, self.history.elapsed = state["step"], state["rows"], state["elapsed"]
         self.history.recent = list(state["recent"].to(self.engine.device))
-        self.history.elapsed = state["elapsed"]
 
 # %% ../nbs/08_training.ipynb #10-14
 def describe(trainer: Trainer, # about to train

@@ -16,13 +16,12 @@ def trainer(
     precision="fp32",
     verbose=0,
     save_plots=True,
-    save_every=None,
     callbacks=(),
     resume=False,
     data_dir=None,
 ):
     "A trainer with the folder, the words and the callbacks asked for, about to train."
-    folder = [] if run_dir is None else [RunFolder(run_dir, resume, save_every, save_plots)]
+    folder = [] if run_dir is None else [RunFolder(run_dir, resume, save_plots)]
     said, engine = Progress(verbose), engine_for(device, precision, Path(run_dir) if resume else None)
     if images is None:
         images, labels, *_ = load(

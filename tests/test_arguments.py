@@ -164,7 +164,7 @@ REPORTS = {
         "evaluate_every is 0.5",
     ),
     "no data set": (lambda: reports.reference_for(None), "data is None"),
-    "no name": (lambda: reports.trained(None), "a run folder, a saved folder"),
+    "no name": (lambda: reports.trained(None), "None names no network"),
 }
 SCALE = {
     "a name for a recipe": (lambda: cost.cost("digits"), "recipe is 'digits'; it must be a Recipe"),

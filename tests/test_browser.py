@@ -1,5 +1,6 @@
 """Each widget in JupyterLab, in a real browser: run all, move a control, the picture's bytes change.
 
+Then without a kernel: a saved and trusted notebook shows its widgets as they were left, and a lesson shows its still.
 One server, one page, one kernel for all of them. Needs Chromium, which pip can't install; without it, one line says so.
 """
 import json
@@ -33,17 +34,35 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is miss
 PATIENCE = 240  # seconds that a loaded machine may take for one thing
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-WIDGETS = {  # name: the cell that shows it, which of its sliders is moved, the key that moves it
-    "shapes": ("from dcgan.shapes import explore\nexplore()", 1, "ArrowRight"),
-    "latent": ("import torch\nfrom dcgan.latent import explorer\nfrom dcgan.networks import Generator\n"
-               "G = Generator.from_pretrained('digits')\nexplorer(G, {'one way': 3 * torch.ones(G.z_dim)})", 0, "ArrowRight"),
-    "run": ("from dcgan.checkpoints import replay\nreplay('run')", 0, "ArrowLeft"),
+GENERATOR = "import torch\nfrom dcgan.networks import Generator, latent\nG = Generator.from_pretrained('digits')\n"
+
+
+def slider(which, key):
+    "Press a key on one of the sliders, counted from 0."
+    return lambda cell: cell.locator(".noUi-handle").nth(which).press(key)
+
+
+def button(name):
+    return lambda cell: cell.get_by_role("button", name=name).click()
+
+
+WIDGETS = {  # name: the cell that shows it, what a user does to it, one thing after the other
+    "shapes": ("from dcgan.shapes import explore\nexplore()", [slider(1, "ArrowRight")]),
+    "latent": (GENERATOR + "from dcgan.latent import explorer\n"
+               "explorer(G, {'one way': 3 * torch.ones(G.z_dim)})", [slider(0, "ArrowRight")]),
+    "calculator": (GENERATOR + "from dcgan.latent import calculator\ncalculator(G, latent(6, G.z_dim, seed=2))",
+                   [lambda cell: cell.locator("select").nth(1).select_option(index=4),
+                    lambda cell: cell.locator("select").nth(2).select_option(index=[0, 3, 5])]),
+    "player": (GENERATOR + "from dcgan.latent import player\nplayer(G, latent(3, G.z_dim, seed=7))",
+               [slider(0, "ArrowRight"), lambda cell: cell.locator(".widget-play button").first.click()]),
+    "run": ("from dcgan.checkpoints import replay\nreplay('run')", [slider(0, "ArrowLeft")]),
     "eye": ("from dcgan.data import digits, to_x\nfrom dcgan.evaluation.judge import digit_judge\n"
             "from dcgan.evaluation.metrics import judges_eye\nG = Generator.from_pretrained('digits')\n"
             "train, held_out = (to_x(digits(split)[0][::40]) for split in ('train', 'test'))\n"
-            "judges_eye(digit_judge(), G.sample(4), train, held_out)", 0, "ArrowRight"),
-    "ring": ("from dcgan.game import play_ring\nplay_ring()", None, "one step"),
+            "judges_eye(digit_judge(), G.sample(4), train, held_out)", [slider(0, "ArrowRight")]),
+    "ring": ("from dcgan.game import play_ring\nplay_ring()", [button("one step")]),
 }
+STILL = "03_shapes"  # a lesson with a widget; in each of them a picture stands for it
 BYTES = """async image => {
   const bytes = await (await fetch(image.src)).arrayBuffer();
   return bytes.byteLength + ":" + [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))].join();
@@ -70,6 +89,9 @@ def folder(tmp_path_factory):
     cells = [new_code_cell(source) for source, *_ in WIDGETS.values()]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "widgets.ipynb")
+    lesson = nbformat.read(ROOT / f"nbs/{STILL}.ipynb", as_version=4)
+    lesson.metadata.pop("kernelspec", None)  # JupyterLab then asks for a kernel, and takes none for an answer
+    nbformat.write(lesson, root / "lesson.ipynb")
     (root / "run/samples").mkdir(parents=True)
     for step in 0, 20, 40:
         Image.new("RGB", (66, 34), (6 * step, 0, 0)).save(root / f"run/samples/step-{step:07d}.png")
@@ -78,17 +100,25 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(folder, tmp_path_factory):
-    "The address of a running JupyterLab with settings of its own."
+def surroundings(tmp_path_factory):
+    "Variables for JupyterLab: settings and signatures of its own, and where its log goes."
     own = tmp_path_factory.mktemp("jupyter")
-    settings = own / "config/lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"windowingMode": "none"}))  # cells below the window are there too
+    settings = {"jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells below the window are there too
+                "jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True}}    # with the notebook
+    for name, values in settings.items():
+        file = own / f"config/lab/user-settings/@{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(values))
     places = {f"JUPYTER_{name}_DIR": str(own / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     places |= {f"JUPYTERLAB_{name}_DIR": "" for name in ("SETTINGS", "WORKSPACES")}
     env = {k: v for k, v in (os.environ | places).items() if v}
-    env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(own / "ipython")}
-    log = own / "log.txt"
+    return env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(own / "ipython")}, own / "log.txt"
+
+
+@pytest.fixture(scope="module")
+def lab(folder, surroundings):
+    "The address of a running JupyterLab."
+    env, log = surroundings
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
                "--IdentityProvider.token=", "--ServerApp.password=", "--expose-app-in-browser",
                "--LabApp.news_url=None", "--ServerApp.terminals_enabled=False"]
@@ -125,16 +155,57 @@ def page(lab, tmp_path_factory):
         browser.close()
 
 
+def picture_of(page, name):
+    "The cell of a widget, and the picture in it that a control changes: the last."
+    cell = page.locator(".jp-NotebookPanel:visible .jp-CodeCell").nth(list(WIDGETS).index(name))
+    picture = cell.locator("img.widget-image").last
+    picture.wait_for()
+    return cell, picture
+
+
 @pytest.mark.parametrize("name", WIDGETS)
 def test_a_widget_answers(page, name):
-    _, slider, key = WIDGETS[name]
-    cell = page.locator(".jp-NotebookPanel .jp-CodeCell").nth(list(WIDGETS).index(name))
-    picture = cell.locator("img.widget-image")
-    picture.wait_for()
-    before = until(lambda: picture.evaluate(BYTES), f"{name}: no picture")
-    assert int(before.split(":")[0]) > 100 and picture.evaluate(BYTES) == before, "a picture, and a still one"
-    if slider is None:
-        cell.get_by_role("button", name=key).click()
-    else:
-        cell.locator(".noUi-handle").nth(slider).press(key)
-    until(lambda: picture.evaluate(BYTES) != before, f"{name}: the picture is as it was")
+    cell, picture = picture_of(page, name)
+    for number, do in enumerate(WIDGETS[name][1], 1):
+        before = until(lambda: picture.evaluate(BYTES), f"{name}: no picture")
+        assert int(before.split(":")[0]) > 100 and picture.evaluate(BYTES) == before, "a picture, and a still one"
+        do(cell)
+        until(lambda: picture.evaluate(BYTES) != before, f"{name}: after action {number} the picture is as it was")
+
+
+def open_without_kernel(page, lab, name):
+    "The notebook's panel, alone in a workspace of its own."
+    page.goto(f"{lab}lab/workspaces/{name.split('.')[0]}/tree/{name}")
+    page.get_by_role("button", name="No Kernel", exact=True).click()
+    page.locator(".jp-Dialog").wait_for(state="detached")
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
+    opened, kernel = page.evaluate("() => { const w = window.jupyterapp.shell.currentWidget;"
+                                   " return [w.context.path, w.sessionContext.session === null]; }")
+    assert (opened, kernel) == (name, True), "no kernel"
+    return page.locator(".jp-NotebookPanel:visible")
+
+
+def test_a_trusted_notebook_shows_its_widgets_without_a_kernel(page, lab, folder, surroundings):
+    "As they were when it was saved, the state being stored in the notebook."
+    for name in WIDGETS:
+        picture_of(page, name)
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    saved = nbformat.read(folder / "widgets.ipynb", as_version=4)
+    assert "application/vnd.jupyter.widget-state+json" in saved.metadata.widgets
+    saved.metadata.pop("kernelspec")
+    nbformat.write(saved, folder / "saved.ipynb")
+    subprocess.run([sys.executable, "-m", "jupyter", "trust", "saved.ipynb"], cwd=folder, env=surroundings[0], check=True,
+                   capture_output=True)
+    panel = open_without_kernel(page, lab, "saved.ipynb")
+    for name in WIDGETS:
+        _, picture = picture_of(page, name)
+        assert int(picture.evaluate(BYTES).split(":")[0]) > 100, name
+    assert "Error displaying widget" not in panel.inner_text()
+
+
+def test_a_lesson_shows_its_still_without_a_kernel(page, lab):
+    panel = open_without_kernel(page, lab, "lesson.ipynb")
+    pictures = panel.locator(".jp-OutputArea-output img")
+    pictures.first.wait_for()
+    assert all(pictures.nth(i).evaluate("img => img.complete && img.naturalWidth > 100") for i in range(pictures.count()))
+    assert "Error displaying widget" not in panel.inner_text() and not panel.locator(".jupyter-widgets").count()

@@ -107,15 +107,15 @@ SPOILT = {
     "a row without its loss": (changed("rows", [{"step": 1}]), "rows"),
     "recent of another width": (changed("recent", torch.ones(2, 3)), "recent"),
     "weights that are text": (changed("G", "all of them"), "in G"),
-    "a weight less": (lambda state: state["D"].pop("layers.0.conv.weight"), "in D, layers.0.conv.weight"),
+    "a weight less": (lambda state: state["D"].pop("layers.0.conv.weight"), "in D, of its weights 1 is missing, such as layers.0.conv.weight"),
     "a wider weight": (
         weight("G", "layers.0.conv.weight", torch.ones(9, 9, 3, 3)),
-        "in G, layers.0.conv.weight",
+        "in G, of its weights 1 is of another shape, such as layers.0.conv.weight",
     ),
-    "a weight more": (weight("G", "layers.99.bias", torch.ones(1)), "in G, layers.99.bias"),
+    "a weight more": (weight("G", "layers.99.bias", torch.ones(1)), "in G, of its weights 1 is unknown, such as layers.99.bias"),
     "nan in a weight": (
-        weight("G_ema", "layers.6.conv.weight", torch.full((8, 4, 4, 4), float("nan"))),
-        "in G_ema",
+        weight("G_ema", "layers.5.conv.weight", torch.full((8, 4, 4, 4), float("nan"))),
+        "in G_ema, of its weights 1 is not finite, such as layers.5.conv.weight",
     ),
     "Adam without groups": (lambda state: state["opt_g"].pop("param_groups"), "in opt_g, param_groups"),
     "Adam of another net": (
@@ -260,12 +260,6 @@ def test_a_callback_that_fails_loses_nothing(tmp_path):
 def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(dcgan.checkpoints, "setting", lambda trainer: {"precision": Path("fp32")})
     assert "checkpoint.pt holds pickled code" in refusal(trained, SMALL, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("save_every", [0, -1, 1.5, True, "2"])
-def test_save_every_is_a_whole_number(tmp_path, save_every):
-    assert "save_every is" in refusal(trained, SMALL, tmp_path / "run", save_every=save_every)
     assert not (tmp_path / "run").exists()
 
 

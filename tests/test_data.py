@@ -209,12 +209,12 @@ def test_rotation_is_by_image_not_by_place():
 def test_shift_against_a_loop(b, c, h, w, dtype, layout):
     x = torch.rand(b, c, h, w, generator=torch.Generator().manual_seed(0)).to(dtype).contiguous(memory_format=layout)
     x.requires_grad_()
-    y = shift(x, 3, 5, 7, stream=1)
+    y = shift(x, 3, 5, 7)
     wide = F.pad(x, (3,)*4, value=-1.)
     plain = torch.stack(
         [
             im[:, 3 - d : 3 - d + h, 3 - r : 3 - r + w]
-            for im, (d, r) in zip(wide, offsets(b, 3, 5, 7, 1).tolist())
+            for im, (d, r) in zip(wide, offsets(b, 3, 5, 7).tolist())
         ]
     )
     assert torch.equal(y, plain) and y.dtype == dtype and y.is_contiguous(memory_format=layout)
@@ -227,7 +227,7 @@ def test_offsets():
     assert sorted(set(many.flatten().tolist())) == [-2, -1, 0, 1, 2]
     assert many.float().mean(0).abs().max() < .15 and not torch.equal(many[:, 0], many[:, 1])
     assert torch.equal(many[:7], offsets(7, 2, 0, 0))
-    assert len({tuple(offsets(9, 2, *key).flatten().tolist()) for key in itertools.product(range(3), repeat=3)}) == 27
+    assert len({tuple(offsets(9, 2, *key).flatten().tolist()) for key in itertools.product(range(3), repeat=2)}) == 9
 
 
 def test_shift_of_a_process_is_its_part_of_the_whole():

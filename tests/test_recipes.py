@@ -226,7 +226,8 @@ def test_on_a_cpu_real_data_are_kept_where_they_are(tmp_path, monkeypatch, capsy
     assert r.sized_for("cpu").data == r.data and CPU[name]["data"] != r.data, "and CPU itself is as it was"
     monkeypatch.setenv("HOME", str(tmp_path)), monkeypatch.setenv("DCGAN_DATA", "~/d")
     assert r.sized_for("cpu").data == r.data
-    assert r.sized_for("cpu", data_dir="~nobody_here/x").data == CPU[name]["data"]
+    with pytest.raises(ValueError, match="~nobody_here is no home folder"):
+        r.sized_for("cpu", data_dir="~nobody_here/x")
 
 
 @pytest.mark.parametrize("name", ["mnist28", "celeba64", "svhn32"])

@@ -1,5 +1,4 @@
 "Reports: what a generator is measured against, the same numbers twice, and a callback that leaves a run as it is."
-import json
 import os
 import signal
 
@@ -156,16 +155,13 @@ def test_the_floor_of_the_same_processing(few):
     assert torch.equal(there_and_back(x, 28), x) and (there_and_back(x, 14) - x).abs().mean() > .02
 
 
-def test_older_reports_are_read_under_the_names_of_today(tmp_path):
-    old = {"note": "mine", "sure": 3, "evaluation": {"classes": 9.9, "sure": .8, "fid": 1, "real": {"classes": 10., "sure": .9}}}
-    (tmp_path / "report.json").write_text(json.dumps(old))
-    assert earlier(tmp_path / "report.json") == {
-        "note": "mine", "sure": 3,
-        "evaluation": {"modes": 9.9, "confident": .8, "fid": 1, "real": {"modes": 10., "confident": .9}},
-    }
+def test_an_earlier_report_is_read(tmp_path):
+    (tmp_path / "report.json").write_text('{"note": "mine"}')
+    assert earlier(tmp_path / "report.json") == {"note": "mine"}
     assert earlier(tmp_path / "none.json") == {}
     for name in shipped():
-        assert earlier(ASSETS / name / "report.json")["machine"]
+        said = earlier(ASSETS / name / "report.json")
+        assert said["machine"] and not {"classes", "sure"} & set(said.get("evaluation", ()))
 
 
 def test_words_and_page_hold_what_matters(fresh, tmp_path):

@@ -17,6 +17,7 @@ from notebooks import ROOT
 from running import train
 
 sys.path.insert(0, str(ROOT / "bench"))
+import measuring  # noqa: E402
 import report_set  # noqa: E402
 import ship  # noqa: E402
 
@@ -75,7 +76,7 @@ def test_shipping_a_run(tiny, tmp_path, monkeypatch):
 
 
 def test_every_shipped_generator_of_digits_has_a_row():
-    rows = report_set.earlier_rows()
+    rows = {row["generator"]: row for row in measuring.read(report_set.ROWS)}
     assert {name for name in report_set.GENERATORS if name in shipped()} <= set(rows)
     for name, row in rows.items():
         assert set(report_set.KEPT) < set(row) and row["command"].startswith("python bench/report_set.py") and row["date"]
@@ -88,10 +89,10 @@ def test_every_shipped_generator_of_digits_has_a_row():
 
 def test_a_row_replaces_that_of_the_same_generator(tmp_path, monkeypatch):
     monkeypatch.setattr(report_set, "ROWS", tmp_path / "rows.csv")
-    assert report_set.earlier_rows() == {}
+    assert measuring.read(report_set.ROWS) == []
     for name, fid in ("a", 1), ("b", 2), ("a", 3):
         report_set.keep({"generator": name, "fid": fid})
-    assert [tuple(row.values()) for row in report_set.earlier_rows().values()] == [("a", "3"), ("b", "2")]
+    assert [tuple(row.values()) for row in measuring.read(report_set.ROWS)] == [("a", "3"), ("b", "2")]
 
 
 @pytest.mark.parametrize("arrays, words", [

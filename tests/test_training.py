@@ -787,7 +787,7 @@ def test_the_last_epoch_is_always_saved(tiny, plain_pictures, tmp_path, monkeypa
     )
     train(tiny.replace(save_every=3), tmp_path / "run")
     train(tiny.replace(save_every=10), tmp_path / "other")
-    train(tiny, tmp_path / "mine", save_every=2)
+    train(tiny.replace(save_every=2), tmp_path / "mine")
     assert saved == [0, 12, 16] + [0, 16] + [0, 8, 16]
 
 

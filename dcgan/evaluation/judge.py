@@ -18,10 +18,9 @@ from ..data import check_images, to_x
 from ..datasets.drawn import FACTORS, face_factors
 from ..datasets.files import Bank, kept
 from ..datasets.sources import cache_root, data_root
-from ..networks import blocks, generator_for, init_weights
-from ..recipes import known
-from ..shapes import Row, rows_from, shape_table
-from ..values import must_be, shown, whole
+from ..networks import blocks, generator_for, init_weights, table_from
+from ..shapes import Row
+from ..values import known, must_be, shown, whole
 from ..weights import ASSETS, Network
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-06
@@ -48,14 +47,14 @@ class Judge(Network):
                  in_shape: list,      # (c, h, w) of the images
                  classes: list):      # for each question that it answers, how many answers there are
         super().__init__()
-        self.table = shape_table(rows_from(layers), in_shape)
+        rows, self.table = table_from(layers, in_shape)
         self.in_shape, self.classes = self.table.in_shape, _answers(classes)
         if len(self.in_shape) != 3 or len(self.table.out_shape) != 1:
             raise ValueError(f"The table leads from {self.in_shape} to {self.table.out_shape}; a judge's leads from (c, h, w) "
                              "to (features,).")
         self.num_features, = self.table.out_shape
         with torch.random.fork_rng(devices=[]):  # a judge called in the middle of a training takes no random number from it
-            self.layers = blocks(rows_from(layers), self.in_shape, 0.)
+            self.layers = blocks(rows, self.in_shape, 0.)
             self.head = nn.Linear(self.num_features, sum(self.classes))
 
     def features(self,

@@ -10,7 +10,7 @@ __all__ = ['GREY', 'Look', 'look', 'check_features', 'Stored', 'enough', 'freche
 # %% ../../nbs/12_metrics.ipynb #12-03
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
@@ -204,16 +204,15 @@ def inside(points: Tensor,   # features (n, d)
            k: int = 3,       # which neighbour among the centres a ball reaches to
           ) -> Tensor:       # bool (n,)
     "Which points lie in a ball round one of the centres. ValueError for k centres or fewer."
-    points, centres = check_features(points, centres)
-    radius = _radius(centres, k)
-    return torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(1000)])
+    return torch.cat([hits.any(1) for hits in _hits(*check_features(points, centres), k)])
 
-def _radius(centres: Tensor, k: int) -> Tensor:
-    "The distance of each centre to its k-th nearest other one, (m,)."
+def _hits(points: Tensor, centres: Tensor, k: int) -> Iterator[Tensor]:
+    "Which points lie in which ball, bool (1000, m) at a time; each ball reaches to the k-th nearest other centre."
     whole(1, k=k)
     if (n := len(centres)) <= k:
         raise ValueError(f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are needed.")
-    return torch.cat([torch.cdist(part, centres).kthvalue(int(k) + 1).values for part in centres.split(1000)])
+    radius = torch.cat([torch.cdist(part, centres).kthvalue(int(k) + 1).values for part in centres.split(1000)])
+    yield from (torch.cdist(part, centres) <= radius for part in points.split(1000))
 
 def precision_recall(real: Tensor,   # features (n, d)
                      fake: Tensor,   # features (m, d); best with m = n
@@ -237,8 +236,7 @@ def fakes_inside(real: Tensor,  # features (n, d)
                 ) -> Tensor:    # int64 (n,)
     "How many fakes lie in the ball of each real image. ValueError for k real images or fewer."
     real, fake = check_features(real, fake)
-    radius = _radius(real, k)
-    return sum((torch.cdist(part, real) <= radius).sum(0) for part in fake.split(1000))
+    return sum(hits.sum(0) for hits in _hits(fake, real, k))
 
 # %% ../../nbs/12_metrics.ipynb #12-25b
 def by_class(found: Tensor,   # bool (n,), such as `fakes_inside(real, fake) > 0`

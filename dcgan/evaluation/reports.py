@@ -7,7 +7,6 @@ __all__ = ['NAMES', 'Reference', 'reference_for', 'there_and_back', 'Evaluation'
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-03
 import json
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -301,11 +300,6 @@ class FidCallback:
 def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:owner/name
            ) -> tuple[Generator, Recipe | None]:
     "The generator, and its recipe if one lies with it. FileNotFoundError for a run without a generator."
-    if not isinstance(what, (str, os.PathLike)):
-        raise ValueError(f"what is {shown(what)}; it must be a run folder, a saved folder, a shipped name, or hub:owner/name.")
-    weights = Path(what, "model.safetensors"), Path(what, "generator", "model.safetensors")
-    if Path(what, "recipe.json").is_file() and not any(file.is_file() for file in weights):
-        raise FileNotFoundError(f"{what} holds no generator yet; go on training it with resume=True, or name another run.")
     G, near = Generator.from_pretrained(what), Path(find_model(what))
     recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
     return G, recipe and from_json(recipe.read_bytes())
@@ -320,10 +314,4 @@ def earlier(path: Path, # of a report.json, there or not
         said = None
     if not isinstance(said, dict):
         raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.")
-    measured = said.get("evaluation")
-    return said | {"evaluation": _renamed(measured)} if isinstance(measured, dict) else said
-
-def _renamed(numbers: dict) -> dict:
-    "An evaluation under the names of today."
-    names = {"classes": "modes", "sure": "confident"}
-    return {names.get(k, k): _renamed(v) if isinstance(v, dict) else v for k, v in numbers.items()}
+    return said
