@@ -519,7 +519,7 @@ class Audit:
             check_memory(4 * 8 * 4 * abs(prod(self.input_shape)), f"Eight inputs of {size}")
         if ".py:" in self.net or self.net.endswith(".py"):
             return network_from(self.net), self.input_shape
-        recipe = RECIPES[known("recipe", self.net, RECIPES)].replace(classes=0)  # labels break no guideline
+        recipe = RECIPES[known("recipe", self.net, RECIPES)]
         return recipe.networks(), ((recipe.z_dim,), recipe.x_shape)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25

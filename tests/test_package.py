@@ -61,7 +61,7 @@ def test_the_source_archive_holds_the_whole_repository(archive, tmp_path):
     more = {n for n in names - wanted if n not in ("PKG-INFO", "setup.cfg") and ".egg-info/" not in n}
     assert not {n for n in more if not (ROOT / n).exists()}, "nothing that an earlier build left"
     unpacked = next(tmp_path.iterdir())
-    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_layering.py", cwd=unpacked,
+    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_style.py", cwd=unpacked,
         env=os.environ | {"PYTHONPATH": str(unpacked)})
 
 
@@ -144,6 +144,7 @@ def test_a_missing_readme_breaks_nothing(tmp_path):
 def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
     "In a fresh environment that sees the libraries of this one, started from another folder."
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "fresh")
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}  # pip would find the package there
     python = tmp_path / "fresh/bin/python"
     run(
         sys.executable,
@@ -157,10 +158,10 @@ def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
         "--no-deps",
         "--no-index",
         wheel,
+        env=env,
     )
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     where = run(python, "-c", "import dcgan; print(dcgan.__file__)", cwd=tmp_path, env=env)
     assert Path(where.strip()).is_relative_to(site)
     if not (ROOT / "dcgan/cli.py").exists():
