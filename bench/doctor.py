@@ -164,7 +164,7 @@ def recipe_run(name: str, seed: int, steps: int) -> tuple[Trainer, Doctor]:
         recipe = recipe.replace(**small)
     data = load(recipe.data, image_size=recipe.image_size, channels=recipe.channels, images=recipe.images)
     doctor = Doctor(say=lambda sentence: None)
-    trainer = Trainer(recipe, data.images)
+    trainer = Trainer(recipe, data.images, labels=data.labels if recipe.classes else None)
     doctor.begin(trainer)
     for step in trainer.steps():
         doctor.after_step(trainer)

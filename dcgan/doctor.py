@@ -52,12 +52,14 @@ def moved(before: list[Tensor],  # a network's weights
 @torch.no_grad()
 def both_ways(G: Generator,  # left as it is
               z: Tensor,     # (n, z_dim)
+              labels: Tensor | None = None,  # (n,), where G takes classes
              ) -> tuple[Tensor, Tensor]:  # as training sees them; in eval mode, as samples are drawn
     "The same images drawn with the batch's statistics and with the running averages."
     was = G.training
     copies = {name: buffer.clone() for name, buffer in G.named_buffers()}
-    seen = functional_call(G, copies, (z,)).float()
-    drawn = G.eval()(z).float()
+    asked = (z,) if labels is None else (z, labels)
+    seen = functional_call(G, copies, asked).float()
+    drawn = G.eval()(*asked).float()
     G.train(was)
     return seen, drawn
 
@@ -191,12 +193,13 @@ class Doctor:
         return self.record.found
 
     def begin(self, trainer: Trainer) -> None:  # about to train
-        "Listen to D, and choose the z of the fixed samples."
+        "Listen to D, and choose z and classes of the fixed samples."
         e, r = trainer.engine, trainer.recipe
         self.nets = {"g": e.bare(trainer.G), "d": e.bare(trainer.D)}
         self.record.targets = Targets(r.real_label, r.fake_label, r.d_reduction)
         G = self.nets["g"]
         self.z = latent(max(2, min(32, r.batch_size)), G.z_dim, G.z_law, r.seed).to(e.device)
+        self.labels = torch.arange(len(self.z), device=e.device) % G.classes if G.classes else None
         self.hook = self.nets["d"].register_forward_pre_hook(self.listen)
         self.arm(trainer)
 
@@ -247,7 +250,7 @@ class Doctor:
     def look(self, trainer: Trainer) -> dict:  # just after a step
         "What the images show: range, variety, drift, and how much the fixed samples have changed."
         with trainer.engine.autocast():
-            seen, drawn = both_ways(self.nets["g"], self.z)
+            seen, drawn = both_ways(self.nets["g"], self.z, self.labels)
         c = {} if self.seen is None else {"change": (seen - self.seen).abs().mean().item()}
         self.seen = seen
         if self.real is None or len(self.real) < 2:

@@ -176,8 +176,9 @@ def test_a_widget_answers(page, name):
 def open_without_kernel(page, lab, name):
     "The notebook's panel, alone in a workspace of its own."
     page.goto(f"{lab}lab/workspaces/{name.split('.')[0]}/tree/{name}")
-    page.get_by_role("button", name="No Kernel", exact=True).click()
-    page.locator(".jp-Dialog").wait_for(state="detached")
+    dialog = page.locator(".jp-Dialog", has_text=f'"{name}"')
+    dialog.get_by_role("button", name="No Kernel", exact=True).click()
+    dialog.wait_for(state="detached")
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
     opened, kernel = page.evaluate("() => { const w = window.jupyterapp.shell.currentWidget;"
                                    " return [w.context.path, w.sessionContext.session === null]; }")
