@@ -90,7 +90,8 @@ def folder(tmp_path_factory):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "widgets.ipynb")
     lesson = nbformat.read(ROOT / f"nbs/{STILL}.ipynb", as_version=4)
-    lesson.metadata.pop("kernelspec", None)  # JupyterLab then asks for a kernel, and takes none for an answer
+    for named in "kernelspec", "language_info":  # without them JupyterLab starts no kernel
+        lesson.metadata.pop(named, None)
     nbformat.write(lesson, root / "lesson.ipynb")
     (root / "run/samples").mkdir(parents=True)
     for step in 0, 20, 40:
@@ -173,16 +174,14 @@ def test_a_widget_answers(page, name):
         until(lambda: picture.evaluate(BYTES) != before, f"{name}: after action {number} the picture is as it was")
 
 
-def open_without_kernel(page, lab, name):
-    "The notebook's panel, alone in a workspace of its own."
+KERNEL = "() => window.jupyterapp.shell.currentWidget.sessionContext.session !== null"
+
+
+def opened(page, lab, name):
+    "The panel of a notebook that names no kernel, alone in a workspace of its own."
     page.goto(f"{lab}lab/workspaces/{name.split('.')[0]}/tree/{name}")
-    dialog = page.locator(".jp-Dialog", has_text=f'"{name}"')
-    dialog.get_by_role("button", name="No Kernel", exact=True).click()
-    dialog.wait_for(state="detached")
+    page.wait_for_function(f"window.jupyterapp?.shell.currentWidget?.context?.path === '{name}'")
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
-    opened, kernel = page.evaluate("() => { const w = window.jupyterapp.shell.currentWidget;"
-                                   " return [w.context.path, w.sessionContext.session === null]; }")
-    assert (opened, kernel) == (name, True), "no kernel"
     return page.locator(".jp-NotebookPanel:visible")
 
 
@@ -193,20 +192,21 @@ def test_a_trusted_notebook_shows_its_widgets_without_a_kernel(page, lab, folder
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     saved = nbformat.read(folder / "widgets.ipynb", as_version=4)
     assert "application/vnd.jupyter.widget-state+json" in saved.metadata.widgets
-    saved.metadata.pop("kernelspec")
+    for named in "kernelspec", "language_info":
+        saved.metadata.pop(named, None)
     nbformat.write(saved, folder / "saved.ipynb")
     subprocess.run([sys.executable, "-m", "jupyter", "trust", "saved.ipynb"], cwd=folder, env=surroundings[0], check=True,
                    capture_output=True)
-    panel = open_without_kernel(page, lab, "saved.ipynb")
+    panel = opened(page, lab, "saved.ipynb")
     for name in WIDGETS:
         _, picture = picture_of(page, name)
         assert int(picture.evaluate(BYTES).split(":")[0]) > 100, name
-    assert "Error displaying widget" not in panel.inner_text()
+    assert not page.evaluate(KERNEL) and "Error displaying widget" not in panel.inner_text()
 
 
 def test_a_lesson_shows_its_still_without_a_kernel(page, lab):
-    panel = open_without_kernel(page, lab, "lesson.ipynb")
+    panel = opened(page, lab, "lesson.ipynb")
     pictures = panel.locator(".jp-OutputArea-output img")
     pictures.first.wait_for()
     assert all(pictures.nth(i).evaluate("img => img.complete && img.naturalWidth > 100") for i in range(pictures.count()))
-    assert "Error displaying widget" not in panel.inner_text() and not panel.locator(".jupyter-widgets").count()
+    assert not page.evaluate(KERNEL) and "Error displaying widget" not in panel.inner_text() and not panel.locator(".jupyter-widgets").count()
