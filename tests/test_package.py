@@ -67,7 +67,7 @@ def test_the_source_archive_holds_the_whole_repository(archive, tmp_path):
 
 def test_make_wheel_says_where_it_is(copy, wheel):
     "In one sentence; `-o setup` because the copy has no .venv."
-    said = run("make", "-o", "setup", "wheel", f"BIN={Path(sys.executable).parent}", cwd=copy)
+    said = run("make", "--no-print-directory", "-o", "setup", "wheel", f"BIN={Path(sys.executable).parent}", cwd=copy)
     assert said.count("\n") == 1 and said.startswith(f"The package is in dist/{wheel.name}: in Colab, upload it "), said
     ours, theirs = (set(zipfile.ZipFile(path).namelist()) for path in (copy / "dist" / wheel.name, wheel))
     assert ours == theirs and "dcgan/gone.py" not in ours and not (copy / "build").exists()
