@@ -47,7 +47,7 @@ def ten_steps(tmp_path, launcher, norm):
     script, out = tmp_path / "ten_steps.py", tmp_path / f"{len(launcher)}.pt"
     script.write_text(TEN_STEPS)
     done = subprocess.run([*launcher, script, out, norm], env=ALONE, capture_output=True, text=True, timeout=HANGS)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[:3000] + "\n…\n" + done.stderr[-1000:]  # a process' own words come first
     return torch.load(out, weights_only=True)
 
 
