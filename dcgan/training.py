@@ -266,7 +266,8 @@ class Trainer:
     def set_rates(self) -> None:
         "Both learning rates, as the schedule has them at this step."
         for opt, lr in (self.opt_g, self.recipe.lr_g), (self.opt_d, self.recipe.lr_d):
-            opt.param_groups[0]["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
+            for group in opt.param_groups:
+                group["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
 
     def steps(self) -> Iterator[int]:
         "The loop: for each epoch, for each batch, D's step and G's. One step a turn, which gives the steps so far."
