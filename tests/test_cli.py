@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -923,3 +925,27 @@ def test_a_run_is_tracked_from_the_command_line(here, capsys):
     pytest.importorskip("tensorboard")
     assert main(["train", "digits", *QUICK, "--no-save-plots", "--run", "r", "--track", "tensorboard"]) == 0
     assert list(Path("r/tensorboard").glob("events.*"))
+
+
+def test_a_ctrl_c_that_meets_a_finaliser_is_not_lost(capsys):
+    "Python can't raise there and would print a traceback and go on."
+    class Thing:
+        pass
+    def interrupted(_): raise KeyboardInterrupt
+    thing, before = Thing(), sys.unraisablehook
+    ref = weakref.ref(thing, interrupted)
+    with pytest.raises(KeyboardInterrupt), cli.interrupts_kept():
+        del thing
+        for _ in range(200):
+            time.sleep(.05)
+    assert ref() is None and sys.unraisablehook is before and not capsys.readouterr().err
+
+
+def test_what_a_finaliser_raises_otherwise_is_reported(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    class Thing:
+        def __del__(self): raise ValueError
+    with cli.interrupts_kept():
+        Thing()
+    assert [lost.exc_type for lost in seen] == [ValueError]
