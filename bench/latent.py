@@ -83,7 +83,10 @@ def factors() -> None:
     "Generated faces against drawn ones that the predictor was not trained on."
     made = Generator.from_pretrained("faces").sample(POOL, SEED)
     real, _ = known(POOL, HELD_OUT)
-    rows = [score._asdict() | {"n": POOL} | stamp("factors") for score in factor_scores(face_predictor(), made, real)]
+    rows = []
+    for name, *shares in factor_scores(face_predictor(), made, real):
+        found = dict(zip(("decided", "real", "overlap"), (round(share, 4) for share in shares)))
+        rows.append({"factor": name} | found | {"n": POOL} | stamp("factors"))
     for row in rows:
         print(*list(row.values())[:4], flush=True)
     write(ASSETS / "latent-factors.csv", rows)

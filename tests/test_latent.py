@@ -354,7 +354,10 @@ def test_the_stored_scores_are_whole():
     assert all(int(r["both"]) <= min(int(r["wanted"]), int(r["kept"])) for r in rows)
     moved = list(csv.DictReader((ASSETS / "latent-directions.csv").read_text().splitlines()))
     assert {r["factor"] for r in moved} == set(FACE_FACTORS) and len(moved) == 6 * 2 * 10
-    assert all(r["date"] and r["machine"] and r["command"] for r in rows + moved)
+    scores = list(csv.DictReader((ASSETS / "latent-factors.csv").read_text().splitlines()))
+    assert [r["factor"] for r in scores] == list(FACE_FACTORS)
+    assert all(0 <= float(r[share]) <= 1 for r in scores for share in ("decided", "real", "overlap"))
+    assert all(r["date"] and r["machine"] and r["command"] for r in rows + moved + scores)
 
 
 Z, X = torch.zeros(4, 10), torch.zeros(2, 1, 8, 8)
