@@ -208,7 +208,7 @@ class Trainer:
         self.G, self.D = e.share(G), e.share(D)
         self.history, self.step, self.total = History(r.log_every, e.device), 0, r.epochs * len(self.batches)
         self.n = r.batch_size // e.world                        # images of a step, in this process
-        self.again, self.stopped, self.kept = None, 0, ""       # D's fakes and z, for G's step; the signal that ended it; its folder
+        self.again, self.stopped, self.kept = None, 0, ""       # D's fakes, for G's step; the signal that ended it; its folder
         self.notes = [n for n in [self.batches.note] if n]      # what should be said before it starts
 
     def adam(self,
@@ -244,16 +244,15 @@ class Trainer:
         "D's step."
         r, self.n = self.recipe, len(x)
         x = x.to(self.engine.device, memory_format=torch.channels_last, non_blocking=True)
-        D, targets = self.given(self.D), Targets(r.real_label, r.fake_label, r.d_reduction)
-        G, z = self.given(self.G), self.noise(0)
+        D, G, targets = self.given(self.D), self.given(self.G), Targets(r.real_label, r.fake_label, r.d_reduction)
         if r.g_fakes == "reuse":
-            G, again = twice(G)
-            self.again = again, z
-        self.d_stats = d_step(D, G, self.opt_d, x, z, targets, self.engine, self.augment)
+            G, self.again = twice(G)
+        self.d_stats = d_step(D, G, self.opt_d, x, self.noise(0), targets, self.engine, self.augment)
 
     def train_generator(self) -> None:
         "G's step, on as many fakes as D has just seen real images; then the moving average follows."
-        D, (G, z) = self.given(self.engine.bare(self.D)), self.again or (self.given(self.G), self.noise(1))
+        D, G = self.given(self.engine.bare(self.D)), self.again or self.given(self.G)
+        z = None if self.again else self.noise(1)  # kept fakes need none
         self.again = None
         self.g_stats = g_step(D, G, self.opt_g, z, self.engine, self.augment)
         self.follow()
