@@ -102,7 +102,7 @@ class Ring:
              lr_d: float = 2e-3,  # D's
             ) -> None:
         "D's step, then G's. FloatingPointError, before the update, where a loss is no number."
-        x, z = ring(256, self.noise), torch.randn(256, 2, generator=self.noise)
+        x, z = ring(128, self.noise), torch.randn(128, 2, generator=self.noise)
         with torch.no_grad():
             fake = self.G(z)
         self.update(self.opt_d, lr_d, d_loss(self.D(x), self.D(fake)))
