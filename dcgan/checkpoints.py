@@ -192,7 +192,7 @@ def check_run(trainer: Trainer,  # about to go on
     other = [k for k, v in now.items() if state.get(k, v) != v]
     if "images" in other or "content" in other:
         raise ValueError(f"The run was trained on {state['images']:,} images, and the {now['images']:,} of "
-                         f"{trainer.recipe.data} are other images{'' if trainer.labels is None else ' or have other labels'}; "
+                         f"{trainer.recipe.data} are other images{'' if trainer.labels is None else ' or labels'}; "
                          "bring back the same, or start a new run.")
     if state["step"] > trainer.total:
         raise ValueError(f"The run is in epoch {-(-state['step'] // len(trainer.batches))} already; "
