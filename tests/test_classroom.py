@@ -213,6 +213,14 @@ def test_nothing_to_grade_is_said_in_a_sentence(tmp_path, capsys, monkeypatch):
     assert grade.main(folder) == 2 and "'Ann B'" in capsys.readouterr().err
 
 
+def test_a_busy_machine_is_no_fault_of_the_student(tmp_path, monkeypatch):
+    "nbclient waits four seconds for a cell's output to arrive, and a minute for the kernel: too little under load."
+    seen = []
+    monkeypatch.setattr(grade.subprocess, "run", lambda command, **kw: seen.extend(command) or grade.subprocess.CompletedProcess([], 0))
+    assert grade.nbgrader(tmp_path, 20, "autograde", LESSON) == ""
+    assert {"--Execute.timeout=20", "--Execute.iopub_timeout=60", "--Execute.startup_timeout=300"} <= set(seen)
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("nbgrader"), reason="no nbgrader here; `make grade` installs it")
 def test_nbgrader_grades_each_hand_in_as_it_deserves(release, tmp_path, capsys):
     assert kit.main([LESSON, "--seed", "1", "--folder", str(tmp_path)]) == 0

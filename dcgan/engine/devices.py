@@ -111,7 +111,10 @@ def crowded(device: torch.device, # where it will run
            ) -> str:              # a note, or ""
     "Whether other processes use the cores that this one's threads are meant for, just now."
     threads, cores = torch.get_num_threads(), psutil.cpu_count()
-    if device.type != "cpu" or threads == 1 or cores - (busy := busy_cores()) > threads - 0.5:
+    if device.type != "cpu" or threads == 1:
+        return ""
+    busy = busy_cores()
+    if cores - busy > threads - 0.5:
         return ""
     return f"other processes keep {busy:.1f} of {cores} cores busy: with --threads 1 this will be faster"
 
