@@ -38,7 +38,7 @@ from dcgan.evaluation.metrics import (
 from ..networks import Generator
 from ..plots import FAKE, REAL, Picture, show_grid
 from ..recipes import Recipe, from_json
-from ..values import must_be, shown, whole
+from ..values import must_be, whole
 from ..weights import find_model, read_config
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-06
