@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 from lessonmap import drawn
 from reading import PARTS, framed, modules_of
+from terms import with_terms
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -157,7 +158,8 @@ def contents():
         text += [f"### {caption}\n", "| lesson | what it is about |", "|---|---|", *[f"| {a} | {b} |" for a, b in rows], ""]
     trees = [toctree(caption, pages) for caption, pages in parts()]
     trees += [toctree("Looking up", ["map", "glossary", "playground"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
-    trees += [toctree("The project", ["About <nbs/index>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"])]
+    project = ["About <nbs/index>", "Teaching <teaching>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"]
+    trees += [toctree("The project", project)]
     return "\n".join(text), "\n".join(trees)
 
 
@@ -178,10 +180,12 @@ def pages():
     lists, trees = contents()
     made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md"),
             "playground.md": own("playground.md").replace("<!-- open -->", PLAYGROUND)}
+    made["teaching.md"] = (ROOT / "classroom/README.md").read_text(encoding="utf-8")
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)
         if path.stem != "index":
+            notebook.cells = with_terms(notebook.cells, path.stem)
             notebook = framed(notebook, path)
         made[f"{docname(path)}.ipynb"] = nbformat.writes(notebook)
     for name in ABOUT:

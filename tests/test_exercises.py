@@ -1,4 +1,5 @@
 "Every exercise of every lesson: the stub fails its check, the hidden solution passes it."
+import ast
 import re
 
 import pytest
@@ -39,3 +40,9 @@ def test_exercise(path, i, tmp_path, monkeypatch):
     exec(compile(solution[1], f"{path.name}, solution", "exec"), solved)
     for check in checks:
         solved[check](solved[check.removeprefix("check_")])
+
+
+@pytest.mark.parametrize("path, i", EXERCISES, ids=lambda v: getattr(v, "stem", v))
+def test_every_refusal_has_words(path, i):
+    asserts = [n for n in ast.walk(ast.parse(cells(path)[i]["source"])) if isinstance(n, ast.Assert)]
+    assert asserts and not [ast.unparse(n) for n in asserts if n.msg is None], "an assert without a message helps nobody"
