@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 
-from ..data import Batches, check_images
+from ..data import Batches, check_bytes
 from .cost import Pictures, cost, explained, memory, textbook, textbook_macs
 from .devices import busy_cores, pick_device, pick_precision, tune
 from ..networks import latent
@@ -184,7 +184,7 @@ def check_race(recipe: Recipe,   # should be what both train
     if recipe.classes:
         raise ValueError(f"{recipe.name} takes classes, and the copied loop that it would be raced against knows none; "
                          "race a recipe without them, such as digits.")
-    check_images(images, "race")
+    check_bytes(images, "race")
     whole(1, rounds=rounds)
     check_seconds(seconds)
 
@@ -252,7 +252,7 @@ class Switched:
         must_be(Recipe, recipe=recipe)
         self.recipe, self.file, self.step = recipe, file, 0
         self.changed = {known("change", name, CHANGES) for name in changed}
-        self.images = check_images(images, "Switched")
+        self.images = check_bytes(images, "Switched")
         self.engine = Engine("cpu", "bf16" if "bf16" in self.changed else "fp32")
         self.G, self.D = recipe.networks()
         if "bias" not in self.changed:
