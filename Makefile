@@ -90,7 +90,7 @@ lab: setup
 
 execute: setup
 	@$(LESSON_ENV) $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace \
-		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.coalesce_streams=True --ExecutePreprocessor.kernel_name=python3 $(NB)
+		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.kernel_name=python3 $(NB)
 
 clean-notebooks: setup
 	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)

@@ -33,7 +33,7 @@ EDGES = {  # field: values just inside, values just outside
     "real_label": ((0.501, 1.), (0.5, 1.001, float("nan"))),
     "fake_label": ((0., 0.499), (-1e-9, 0.5, float("nan"))),
     "ema": ((1e-6, 0.9999, None), (0., 1., float("nan"), "0.9")),
-    "seed": ((0, 2**70), (-1, 0.5, None)),
+    "seed": ((0, 2**32 - 1), (-1, 0.5, None, 2**32)),
     "log_every": ((1, 2), (0, -1, 1.5)),
     "sample_every": ((1, 2), (0, -1, 1.5)),
     "save_every": ((1, 2), (0, -1, 1.5)),
@@ -154,7 +154,7 @@ CHANGES = [
     {"bias": False},
     {"ema": None},
     {"ema": 0.5, "images": 300},
-    {"init_std": None, "seed": 2**40},
+    {"init_std": None, "seed": 2**31},
     {"net": "paper", "image_size": 32, "channels": 3, "data": "folder:my photos/x"},
     {
         "rotate": 0.5,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..data import check_images
+from ..data import check_bytes
 from .devices import free_memory, pick_device, pick_precision
 from ..recipes import Recipe
 from ..shapes import ShapeTable
@@ -136,7 +136,7 @@ class Pictures(Dataset):
     def __init__(self,
                  images: Tensor):  # uint8 (n, c, h, w)
         from torchvision import transforms
-        check_images(images, "Pictures")
+        check_bytes(images, "Pictures")
         c, size = images.shape[1], images.shape[-1]
         self.images = [image[0].numpy() if c == 1 else image.permute(1, 2, 0).numpy() for image in images]
         self.transform = transforms.Compose(
@@ -161,7 +161,7 @@ def textbook(recipe: Recipe,   # networks, batch size, rates, labels
     "Train as the copied scripts do; after each step, the number of real images that it saw."
     must_be(Recipe, recipe=recipe)
     whole(1, epochs=epochs)
-    if len(check_images(images, "textbook")) < 2:
+    if len(check_bytes(images, "textbook")) < 2:
         raise ValueError("There is 1 image; BatchNorm needs two to a batch.")
     device = pick_device(str(device))
     netG, netD = recipe.networks()

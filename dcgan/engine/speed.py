@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data import check_images
+from ..data import check_bytes
 from .cost import cost, explained, memory, textbook, textbook_macs
 from .devices import busy_cores, pick_device, pick_precision, tune
 from ..recipes import Recipe
@@ -180,7 +180,7 @@ def check_race(recipe: Recipe,   # should be what both train
     if recipe.classes:
         raise ValueError(f"{recipe.name} takes classes, and the copied loop that it would be raced against knows none; "
                          "race a recipe without them, such as digits.")
-    check_images(images, "race")
+    check_bytes(images, "race")
     whole(1, rounds=rounds)
     check_seconds(seconds)
 
