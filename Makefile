@@ -28,7 +28,7 @@ help:
 	@echo "make minutes [N=03_shapes]      measure how long lessons take to run, for the index and the site"
 	@echo "make lesson N=03_shapes         export, execute, clean and check one lesson"
 	@echo "make execute [N=03_shapes]      run notebooks and store their outputs"
-	@echo "make clean-notebooks            drop notebook noise (outputs and counts stay)"
+	@echo "make clean-notebooks            drop notebook noise and join torn outputs (outputs and counts stay)"
 	@echo "make export                     write dcgan/, links and README.md from the notebooks"
 	@echo "make headers | index | readme   one of these alone: links; the index's tables and map; README.md"
 	@echo "make site | site-test           build the course as web pages into _site/html; build it anew and read it with a browser"
@@ -90,10 +90,11 @@ lab: setup
 
 execute: setup
 	@$(LESSON_ENV) $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace \
-		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.coalesce_streams=True --ExecutePreprocessor.kernel_name=python3 $(NB)
+		--ExecutePreprocessor.timeout=300 --ExecutePreprocessor.kernel_name=python3 $(NB)
 
 clean-notebooks: setup
 	@$(BIN)/nb-clean clean -o -c --preserve-cell-metadata-field tags -- $(NB)
+	@$(BIN)/python nbs/_sync.py streams
 
 headers index readme export: setup
 	@$(BIN)/python nbs/_sync.py $(filter-out export,$@)

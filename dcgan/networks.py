@@ -127,11 +127,14 @@ def latent(n: int,                 # how many vectors
            step: int = 0,          # the step's number, >= 0
            first: int = 0,         # number of the first vector, >= 0
           ) -> Tensor:             # z, shape (n, z_dim), on the CPU
-    "Latent vectors as a function of (seed, step) and of their number: whichever are asked for, the same again, to the last bit."
-    law, (n, z_dim), first = law_from(z_law), whole(1, n=n, z_dim=z_dim), whole(0, first=first)
+    "Latent vectors as a function of (seed, step) and of their number: the same to the last bit, however many are drawn."
+    law = law_from(z_law)
+    n, z_dim = whole(1, n=n, z_dim=z_dim)
+    seed, step, first = whole(0, seed=seed, step=step, first=first)
     start, end = first * z_dim, (first + n) * z_dim
     check_memory(4 * end, f"{counted(first + n)} latent vectors of {counted(z_dim)} numbers")
-    z, g = torch.empty(-(-end // BLOCK) * BLOCK), generator_for(*whole(0, seed=seed, step=step), 1)
+    z = torch.empty(-(-end // BLOCK) * BLOCK)
+    g = generator_for(seed, step, 1)
     z = z.normal_(generator=g) if law == "normal" else z.uniform_(-1, 1, generator=g)
     return z[start:end].view(n, z_dim)
 
@@ -177,8 +180,9 @@ def check_labels(labels: Tensor | None,  # the class of each image
     if labels.shape != (n,):
         raise ValueError(f"labels has shape {tuple(labels.shape)} for {n:,} images; give one for each.")
     if labels.device.type == "cpu":  # elsewhere a look would wait for the device
-        for wrong in labels[(labels < 0) | (labels >= classes)].tolist()[:1]:
-            raise ValueError(f"labels has {wrong}; this network's classes are 0 to {classes - 1}.")
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        if len(wrong):
+            raise ValueError(f"labels has {wrong[0]}; this network's classes are 0 to {classes - 1}.")
 
 # %% ../nbs/04_networks.ipynb #04-22c
 def labels_from(labels,        # as asked for: a whole number for all images, one for each, or None: the classes in turn

@@ -149,7 +149,7 @@ def _draw_distance(ax: Axes) -> None:
 def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure, dict]:
     "The figure, and its lines by key."
     measured = {key: (2, MEASURED[key], {"color": FAKE, "marker": "."}) for key in history if key in MEASURED}
-    figure = Picture(figsize=(8 + 3 * bool(measured), 3))
+    figure = Picture(figsize=(5.6 + 2.8 * bool(measured), 3.4))
     panels, lines = figure.subplots(1, 2 + bool(measured)), {}
     for key, (panel, label, look) in (LINES | measured).items():
         look = {"marker": "." if len(history[key]) == 1 else None, "lw": 1.2, **look}
@@ -161,13 +161,23 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     if measured:
         _draw_distance(panels[2])
     for ax in panels:  # below, where no line ever runs
-        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    figure.draw_without_rendering()  # the room for labels depends on ticks, which are known only now
     return figure, lines
 
-def curves(rows: list[dict],   # history, oldest first, with "step" and the keys of LINES
+def _cut(lines: dict, history: dict[str, list[tuple[float, float]]], step: float) -> None:
+    "Every line ends at the step; the axes stay those of the whole history."
+    for key, line in lines.items():
+        shown = [point for point in history[key] if point[0] <= step]
+        line.set_data(list(zip(*shown)) or ([], []))
+
+def curves(rows: list[dict],          # history, oldest first, with "step" and the keys of LINES
+           until: float = math.inf,   # the last step to be seen, on axes that fit the whole history
           ) -> Figure:
     "Both losses, D's mean probabilities, and any key of MEASURED, against the step; ValueError for no rows or a missing key of LINES."
-    return _draw_curves(_history(rows))[0]
+    figure, lines = _draw_curves(history := _history(rows))
+    _cut(lines, history, until)
+    return figure
 
 # %% ../nbs/02_pictures.ipynb #00-34
 def _file(path: str | Path) -> str | Path:
@@ -274,11 +284,10 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
     figure.canvas.draw()
     figure.set_layout_engine("none")  # everything stays where it is now
     sheets = []
+    # backwards, so that a single frame shows everything
     ends = numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows))).round().astype(int)
     for end in sorted(set(ends.tolist())):
-        for key, line in lines.items():
-            shown = [point for point in history[key] if point[0] <= _number(rows[end - 1], "step")]
-            line.set_data(list(zip(*shown)) or ([], []))
+        _cut(lines, history, _number(rows[end - 1], "step"))
         figure.canvas.draw()
         sheets.append(numpy.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
     save_gif(sheets, path, fps=8)

@@ -230,18 +230,18 @@ def _check_row(row):
         if value not in known:
             raise ValueError(f"The {word} {shown(value)} is unknown; use one of {', '.join(known)}.")
     several = row.kind in EXPECTED and isinstance(row.out, tuple) and len(row.out) == 3
-    fine = all(_plain(n, 0 if row.kind in (*KEEPS, "reshape") else 1) for n in (row.out if several else (row.out,)))
+    fine = all(_is_whole(n, 0 if row.kind in (*KEEPS, "reshape") else 1) for n in (row.out if several else (row.out,)))
     if not fine or row.kind == "reshape" and not several:
         expected = EXPECTED.get(row.kind, "a number of channels")
         raise ValueError(f"The output is {shown(row.out)}; for a {row.kind} layer it must be {expected}.")
     if not (isinstance(row.norm, bool) and isinstance(row.bias, bool)):
         raise ValueError(f"norm is {shown(row.norm)} and bias {shown(row.bias)}; both must be true or false.")
-    if not _plain(row.extra, 0) or row.extra and row.kind != "conv_t":
+    if not _is_whole(row.extra, 0) or row.extra and row.kind != "conv_t":
         raise ValueError(
             f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t layer's output padding."
         )
 
-def _plain(value, least) -> bool:
+def _is_whole(value, least) -> bool:
     "Whether it is a whole number that JSON can hold."
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
@@ -317,7 +317,7 @@ def shape_table(layers: Iterable[Row],              # the network, row by row
                 sizes: Sequence[int] | None = None, # promised side of each image that comes out; None: no promises
                ) -> ShapeTable:                     # what each row comes to
     "Follow a shape through the rows; ValueError names the first that does not fit or breaks its promise."
-    if not isinstance(sizes, Sequence | None) or not all(_plain(side, 1) for side in sizes or ()):
+    if not isinstance(sizes, Sequence | None) or not all(_is_whole(side, 1) for side in sizes or ()):
         raise ValueError(f"The sizes are {shown(sizes)}; they must be a list of whole numbers of at least 1, or None.")
     first, promises, rows = _check_in(in_shape), list(sizes or []), []
     shape = first
@@ -338,7 +338,7 @@ def shape_table(layers: Iterable[Row],              # the network, row by row
 def _check_in(in_shape) -> tuple[int, ...]:
     "The input's shape as a tuple; ValueError unless it is (c, h, w) or (f,)."
     shape = tuple(map(plain, in_shape)) if isinstance(in_shape, (tuple, list)) else (plain(in_shape),)
-    if len(shape) in (1, 3) and all(_plain(n, 1) for n in shape):
+    if len(shape) in (1, 3) and all(_is_whole(n, 1) for n in shape):
         return shape
     raise ValueError(
         f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,), whole numbers of at least 1."

@@ -1,12 +1,13 @@
-"""Keep what is made from the notebooks in step with them: package, links, README.
+"""Keep what is made from the notebooks in step with them: package, links, README; and join torn outputs.
 
-    python nbs/_sync.py [headers] [export] [index] [readme]    write them (no name: all four)
+    python nbs/_sync.py [headers] [streams] [export] [index] [readme]    write them (no name: all five)
     python nbs/_sync.py --check                        write nothing else, fail if one was out of step
 """
 import re
 import subprocess
 import sys
 from configparser import ConfigParser
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -83,20 +84,47 @@ def with_links(source, name, published=None):
     return re.sub(r"(pip install .*?)git\+https?://[^\s`\"'<>)]+", rf"\1git+{url}", source)
 
 
-def headers(check):
-    "Rewrite the links of every notebook; the names of those that changed."
+def rewritten(check, change):
+    "Give every notebook, with its name in nbs, to `change`, and write it where that changed something; the names of those."
     changed = []
     for path in sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         name = path.relative_to(ROOT / "nbs").as_posix()
         notebook = nbformat.read(path, as_version=4)
-        before = [c.source for c in notebook.cells]
-        for c in notebook.cells:
-            c.source = with_links(c.source, name)
-        if before != [c.source for c in notebook.cells]:
+        before = deepcopy(notebook)
+        change(notebook, name)
+        if notebook != before:
             changed.append(f"nbs/{name}")
             if not check:
                 nbformat.write(notebook, path)
     return changed
+
+
+def headers(check):
+    "Rewrite the links of every notebook; the names of those that changed."
+    def change(notebook, name):
+        for c in notebook.cells:
+            c.source = with_links(c.source, name)
+    return rewritten(check, change)
+
+
+def joined(outputs):
+    "A cell's outputs, where a kernel tore one printed text into several: joined again."
+    whole = []
+    for out in outputs:
+        if whole and out["output_type"] == whole[-1]["output_type"] == "stream" and out["name"] == whole[-1]["name"]:
+            whole[-1] = type(out)(whole[-1], text=whole[-1]["text"] + out["text"])
+        else:
+            whole.append(out)
+    return whole
+
+
+def streams(check):
+    "Join the torn outputs of every notebook; the names of those that changed."
+    def change(notebook, name):
+        for c in notebook.cells:
+            if "outputs" in c:
+                c.outputs = joined(c.outputs)
+    return rewritten(check, change)
 
 
 def second_modules():
@@ -174,7 +202,7 @@ def readme(check):
 def main(args):
     "Run the named jobs, or all; with --check, exit 1 if one found work to do."
     check, names = "--check" in args, [a for a in args if a != "--check"]
-    jobs = {"headers": headers, "export": export, "index": index, "readme": readme}
+    jobs = {"headers": headers, "streams": streams, "export": export, "index": index, "readme": readme}
     if unknown := [n for n in names if n not in jobs]:
         sys.exit(f"_sync.py knows {', '.join(jobs)} and --check, not {' '.join(unknown)}.")
     changed = sum((jobs[n](check) for n in names or jobs), [])

@@ -167,7 +167,8 @@ def when():
     dates = sorted({r["date"] for r in rows})
     machines = sorted({r["machine"] for r in rows})
     loads = sorted(float(r["load"]) for r in rows if r.get("load"))
-    busy = f", under a load of {loads[0]:.0f} to {loads[-1]:.0f}" if loads and loads[-1] >= 1 else ""
+    noted = "" if len(loads) == len(rows) else " where it was noted"
+    busy = f", under a load of up to {loads[-1]:.1f}{noted}" if loads and loads[-1] >= 1 else ""
     return f"on {' and '.join(machines)}{busy}, {' to '.join(sorted({dates[0], dates[-1]}))}" if rows else "nowhere yet"
 
 
