@@ -5,11 +5,11 @@ from pathlib import Path
 
 GLOSSARY = Path(__file__).resolve().parent / "glossary.md"
 # Words that mean something else before the lesson that explains them: a probability density, the floor of a number.
-LATER = {"coverage", "density", "embedding", "engine", "features", "floor", "kernel", "truncation"}
-OTHERWISE = {("15_latent", "stride"), ("34_onnx", "kernel"), ("21_drawn", "generator")}  # something else on this page
+LATER = {"coverage", "density", "embedding", "engine", "features", "floor", "judge", "kernel", "truncation"}
+OTHERWISE = {("15_latent", "stride"), ("34_onnx", "kernel"), ("21_drawn", "generator"), ("21_drawn", "judge")}  # something else there
 OTHERS = "random ", "global ", "Python "  # generators of numbers, and functions that yield
-FORMS = {"batch": ["batches"], "EMA": ["moving average", "exponential moving average"], "Fréchet distance": ["digit-FID"],
-         "latent distribution": ["distribution of its noise"]}  # beside those that end in s
+FORMS = {"batch": ["batches"], "history": ["histories"], "EMA": ["moving average", "exponential moving average"],
+         "Fréchet distance": ["digit-FID"], "latent distribution": ["distribution of its noise"]}  # beside those that end in s
 # Where no word becomes a link: code, equations, links, HTML, folded text, headings, tables.
 APART = re.compile(
     r"```.*?```|`[^`\n]+`|\$\$.*?\$\$|\$[^$\n]+\$|\\begin\{.*?\\end\{[^}]*\}|<details>.*?</details>|<[^>]+>"
