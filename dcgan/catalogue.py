@@ -5,7 +5,7 @@ __all__ = ['ABOUT']
 
 # %% ../nbs/09_recipes.ipynb #05-39
 ABOUT = {  # recipe: one line
-    "digits": "the default: keeps every guideline, mostly readable digits in three minutes on two CPU cores",
+    "digits": "the default: keeps every guideline, mostly readable digits in a few minutes on two CPU cores",
     "digits-conditional": "the default, told which digit to draw: a label for both networks",
     "dcgan-2015": "the authors' network, Newmu/dcgan_code, on faces: 5×5 kernels, linear ends, uniform z",
     "mnist28": "R1, gabcastro/DCGAN-MNIST: a guided project on MNIST, its table corrected",

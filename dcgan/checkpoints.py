@@ -65,9 +65,8 @@ def writing(folder: Path, # a run's
     except (OSError, SafetensorError) as e:  # a ConnectionError is another process that was lost, not the disk
         if isinstance(e, ConnectionError) or isinstance(e, OSError) and str(folder) in str(e):
             raise
-        raise OSError(
-            f"{folder} can't be written ({getattr(e, 'strerror', None) or e}); what was saved in it before is as it was."
-        ) from e
+        raise OSError(f"{folder} can't be written ({getattr(e, 'strerror', None) or e}); "
+                      "what was saved in it before is as it was.") from e
 
 # %% ../nbs/10_checkpoints.ipynb #10-21v
 @contextmanager
@@ -206,9 +205,8 @@ def write_history(rows: list[dict], # rows; not all need have every key
                   path: Path,       # the file to make or replace
                  ) -> None:
     "The history as CSV, written aside."
-    names = list(dict.fromkeys(key for row in rows for key in row))
     with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
-        out = csv.DictWriter(f, names)
+        out = csv.DictWriter(f, list(dict.fromkeys(key for row in rows for key in row)))
         out.writeheader()
         out.writerows(rows)
 
@@ -231,7 +229,8 @@ def save_generator(G: Generator, # to keep
                 os.replace(path, folder / path.name)
 
 ASIDE = re.compile(  # our own names
-    r"\.generator\.\w{8}|\.(generator|epoch-\d+|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+"
+    r"\.generator\.\w{8}|"
+    r"\.(generator|epoch-\d+|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+"
 )
 
 def clear_leftovers(folder: Path, # the run folder
@@ -245,11 +244,12 @@ def clear_leftovers(folder: Path, # the run folder
 def sheets_of(folder: Path,         # a run's
              ) -> dict[int, Path]:  # step: the picture drawn after it, in order
     "The pictures of a run's fixed z."
-    return dict(sorted((int(path.stem[5:]), path) for path in folder.glob("samples/step-*.png") if path.stem[5:].isdecimal()))
+    drawn = [(path.stem[5:], path) for path in folder.glob("samples/step-*.png")]
+    return dict(sorted((int(step), path) for step, path in drawn if step.isdecimal()))
 
 def animate_folder(folder: Path, # a run's
                   ) -> None:
-    "samples.gif: the fixed z through training, fifty pictures or fewer, evenly chosen, and samples.png; not without any."
+    "samples.gif: at most fifty pictures of the fixed z, evenly chosen, and the last one, samples.png; nothing without any."
     from PIL import Image
     paths, sheets = [*sheets_of(folder).values()], []
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(50, len(paths))).round().astype(int))
@@ -415,9 +415,11 @@ def replay(folder: str | Path,  # a run's
     sheets, rows = sheets_of(folder), read_history(folder / "history.csv")
     text, picture, plot = widgets.HTML(), widgets.Image(format="png"), widgets.Image(format="png")
     if not sheets:
-        text.value = f"{escape(str(folder), quote=False)} holds no pictures in samples/; name the folder of a run, such as runs/digits-001."
+        text.value = escape(f"{folder} holds no pictures in samples/; "
+                            "name the folder of a run, such as runs/digits-001.", quote=False)
         return widgets.VBox([text])
-    slider = widgets.SelectionSlider(options=list(sheets), value=max(sheets), description="step", continuous_update=False)
+    slider = widgets.SelectionSlider(options=list(sheets), value=max(sheets), description="step",
+                                     continuous_update=False)
 
     def update(_=None):
         try:

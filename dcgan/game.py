@@ -129,7 +129,7 @@ class Ring:
 def play_ring(seed: int = 0,   # decides weights and noise
               turn: int = 20,  # steps between two pictures while it plays
              ):                # an ipywidgets box
-    "The game in the plane, for Jupyter and Colab: play and stop, one step, start again, both rates."
+    "The game in the plane, for Jupyter and Colab: play and pause, one step, start again, both rates."
     widgets, game = library("ipywidgets", "The game in the plane"), Ring(seed)
     whole(1, turn=turn)
     clock = widgets.Play(value=0, min=0, max=10**6, interval=400)  # its stop button sets it to 0

@@ -149,7 +149,7 @@ def _draw_distance(ax: Axes) -> None:
 def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure, dict]:
     "The figure, and its lines by key."
     measured = {key: (2, MEASURED[key], {"color": FAKE, "marker": "."}) for key in history if key in MEASURED}
-    figure = Picture(figsize=(8 + 3 * bool(measured), 3))
+    figure = Picture(figsize=(5.6 + 2.8 * bool(measured), 3.4))
     panels, lines = figure.subplots(1, 2 + bool(measured)), {}
     for key, (panel, label, look) in (LINES | measured).items():
         look = {"marker": "." if len(history[key]) == 1 else None, "lw": 1.2, **look}
@@ -161,7 +161,8 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     if measured:
         _draw_distance(panels[2])
     for ax in panels:  # below, where no line ever runs
-        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    figure.draw_without_rendering()  # the room for labels depends on ticks, which are known only now
     return figure, lines
 
 def _cut(lines: dict, history: dict[str, list[tuple[float, float]]], step: float) -> None:
@@ -283,6 +284,7 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
     figure.canvas.draw()
     figure.set_layout_engine("none")  # everything stays where it is now
     sheets = []
+    # backwards, so that a single frame shows everything
     ends = numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows))).round().astype(int)
     for end in sorted(set(ends.tolist())):
         _cut(lines, history, _number(rows[end - 1], "step"))

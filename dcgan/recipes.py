@@ -170,7 +170,7 @@ class KeepFields:
     save_every: int = 1             # epochs between checkpoints; the last epoch is always saved
 
 # %% ../nbs/09_recipes.ipynb #05-22
-WHOLE = {"image_size": 8, "filters": 4, "z_dim": 1, "batch_size": 2, "shift": 0, "epochs": 1, "seed": 0,
+WHOLE = {"image_size": 8, "filters": 4, "z_dim": 1, "shift": 0, "epochs": 1,
          "log_every": 1, "sample_every": 1, "save_every": 1, "classes": 0}  # field: the least whole number
 LIMITS = {name: (f"a whole number from {least}", lambda v, least=least: type(v) is int and v >= least)
           for name, least in WHOLE.items()}
@@ -180,6 +180,7 @@ LIMITS |= {
     "slope": ("at least 0 and below 1", lambda v: 0 <= v < 1),
     "init_std": ("above 0 and below 10, or none", lambda v: v is None or 0 < v < 10),
     "images": ("a whole number from 2, or none", lambda v: v is None or type(v) is int and v >= 2),
+    "seed": ("a whole number from 0 to 4,294,967,295", lambda v: type(v) is int and 0 <= v < 2**32),
     "rotate": ("degrees from 0 to 180", lambda v: 0 <= v <= 180),
     **dict.fromkeys(("lr_g", "lr_d"), ("above 0 and at most 1", lambda v: 0 < v <= 1)),
     **dict.fromkeys(("beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1)),
@@ -223,13 +224,13 @@ def check(recipe: "Recipe", # with fields as given
 
 # %% ../nbs/09_recipes.ipynb #05-27
 CPU = {}  # recipe: the fields that `sized_for` changes on a CPU; filled below, beside the recipes
-THERE = {
+THERE = {  # data set: the files by which `sized_for` knows that it is there
     "mnist": [
         f"MNIST/raw/{part}-*" for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")
     ],
     "svhn": ["SVHN/train_32x32.mat"],
     "celeba": ["celeba/list_eval_partition.txt", "celeba/img_align_celeba*"],
-}  # its files
+}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .values import plain, whole
 # %% ../nbs/08_training.ipynb #10-06c
 @dataclass(frozen=True)
 class Settings:
-    "What the loop reads. Who inherits it says with which networks."
+    "What the loop reads; a subclass says which networks learn."
     batch_size: int = 64            # images a step
     last_batch: Literal["drop", "keep"] = "drop"  # the last, smaller batch of an epoch
     rotate: float = 0.              # rotate real images by up to so many degrees
@@ -76,7 +76,7 @@ class History:
         self.start()
 
     def start(self) -> None:
-        "Start the clock, where the open row's stood when it was saved."
+        "Start the clock, at the time that the open row had when it was saved."
         self.since = perf_counter() - self.elapsed
 
     @contextmanager

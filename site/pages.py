@@ -24,7 +24,7 @@ FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 PLAYGROUND = '<a href="playground/index.html">**Open the playground**</a>'  # `make playground` writes it beside the pages
-ABOUT = ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
+ABOUT = ["classroom/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
 
 
 # Which pages, in which order
@@ -158,7 +158,7 @@ def contents():
         text += [f"### {caption}\n", "| lesson | what it is about |", "|---|---|", *[f"| {a} | {b} |" for a, b in rows], ""]
     trees = [toctree(caption, pages) for caption, pages in parts()]
     trees += [toctree("Looking up", ["map", "glossary", "playground"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
-    project = ["About <nbs/index>", "Teaching <teaching>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"]
+    project = ["About <nbs/index>", "Teaching <classroom/README>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"]
     trees += [toctree("The project", project)]
     return "\n".join(text), "\n".join(trees)
 
@@ -180,7 +180,6 @@ def pages():
     lists, trees = contents()
     made = {"index.md": own("index.md").replace("<!-- lessons -->", lists) + "\n" + trees, "glossary.md": own("glossary.md"),
             "playground.md": own("playground.md").replace("<!-- open -->", PLAYGROUND)}
-    made["teaching.md"] = (ROOT / "classroom/README.md").read_text(encoding="utf-8")
     made["map.md"] = own("map.md").replace("<!-- map -->", drawn(notebooks()))
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan.data import Batches, check_images
+from dcgan.data import Batches, check_bytes
 from dcgan.datasets import files as banks
 from dcgan.datasets.files import Job, cached, decoded, fingerprint, from_files
 
@@ -380,5 +380,5 @@ def test_a_mapped_bank_is_no_anonymous_memory(tmp_path):
 )
 def test_what_is_no_bank(images):
     with pytest.raises(ValueError, match="^faces (holds|has shape) .*expected"):
-        check_images(images, "faces")
-    check_images(torch.zeros(1, 3, 2, 2).byte())
+        check_bytes(images, "faces")
+    check_bytes(torch.zeros(1, 3, 2, 2).byte())

@@ -301,7 +301,7 @@ def test_a_data_folder_may_move(own, capsys):
     before = contents(own / "run")
     assert main("train digits --run run --resume --epochs 2 --device cpu --verbose 0".split()) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "--data folder:PATH" in said and contents(own / "run") == before
+    assert said.count("\n") == 1 and "folder:PATH" in said and contents(own / "run") == before
     assert trained(recipe.replace(data="folder:photos"), "run", resume=True).step == 4
     assert from_json((own / "run/recipe.json").read_text()).data == "folder:photos"
 

@@ -90,6 +90,18 @@ def test_streams_are_apart():
         order(5, -1, 0)
 
 
+def test_no_key_is_taken_for_another():
+    "NumPy takes a number from 2**32 on for two, so that (2**32, 0) would be (0, 1)."
+    last = 2**32 - 1
+    keys = [(0, 0), (0, 1), (1, 0), (0, last), (last, 0), (last, 1), (1, last)]
+    assert len({tuple(order(50, *key).tolist()) for key in keys}) == len(keys)
+    assert len({tuple(offsets(50, 3, *key).flatten().tolist()) for key in keys}) == len(keys)
+    for call in (lambda: order(50, 2**32, 0), lambda: order(50, 0, 2**32), lambda: draws(3, 0, 2**40),
+                 lambda: offsets(5, 2, 2**32, 0), lambda: Batches(bank(4), 2, seed=2**32)):
+        with pytest.raises(ValueError, match="at most 4,294,967,295"):
+            call()
+
+
 # batches
 
 @pytest.mark.parametrize(

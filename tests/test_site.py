@@ -180,8 +180,9 @@ def test_the_questions_stand_before_the_link_to_the_next_lesson(path, made):
 
 
 def test_the_teachers_page_is_on_the_site(made):
-    assert made["teaching.md"] == (ROOT / "classroom/README.md").read_text(encoding="utf-8")
-    assert "Teaching <teaching>" in made["index.md"] and "](teaching.md)" in made["index.md"]
+    assert made["classroom/README.md"] == (ROOT / "classroom/README.md").read_text(encoding="utf-8")
+    assert "Teaching <classroom/README>" in made["index.md"] and "](classroom/README.md)" in made["index.md"]
+    assert "](../classroom/README.md)" in made["nbs/index.ipynb"]
 
 
 @pytest.mark.parametrize("room", [[p for p in LESSONS if (HOOD in p.parts) is hood] for hood in (False, True)], ids=["main", HOOD])

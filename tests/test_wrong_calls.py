@@ -28,7 +28,7 @@ BAD = {
     "bytes": b"x",
 }
 CALLS = [  # a function, its good arguments, and for each the names of what of BAD is fine there after all
-    (data.check_images, [IMAGES], [""]),
+    (data.check_bytes, [IMAGES], [""]),
     (banks.check_shape, [8, 1], ["None", "None"]),
     (banks.place, ["f", "x"], ["text", None]),
     (banks.decoded, ["f/a.png", 8, 1], [None, "None", ""]),

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import check_images, digits
+from ..data import check_bytes, digits
 from dcgan.datasets.files import (
     Bank,
     Job,
@@ -116,7 +116,7 @@ def fitted(images: Tensor,            # uint8 (n, c, h, w)
            note: str = ""             # what there is to say already
           ) -> Bank:                  # as asked for, and its note says what was changed
     "Chooses, resizes, recolours. ValueError for images or labels that are none."
-    keep, few = _choose(len(check_images(images, printable(want.name))), want)
+    keep, few = _choose(len(check_bytes(images, printable(want.name))), want)
     if labels is not None and (labels.shape != images.shape[:1] or labels.is_floating_point()):
         raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}, expected a whole number for each of {len(images):,} images")
     if few:
@@ -429,7 +429,7 @@ def _folder(want: Want) -> Bank:
     "Any folder of images; sub-folders train and test (val, valid, validation) are the splits, else there is no test split."
     root, cache = place(want.name.removeprefix("folder:"), "the folder after folder:"), cache_root(want.data_dir)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {printable(root)}: give that of a folder of images")
+        raise FileNotFoundError(f"there is no folder {printable(root)}: give the place of the images as folder:PATH")
     if root.resolve().name in _own(root.resolve().parent):
         raise ValueError(f"{printable(root)} was {_OURS}: give a folder of images of your own")
     root, beside = _split(root, want, cache)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import check_images, to_x
+from ..data import check_bytes, to_x
 from ..datasets.drawn import FACTORS, face_factors
 from ..datasets.files import Bank, kept
 from ..datasets.sources import cache_root, data_root
@@ -163,7 +163,7 @@ def _check_lesson(images, labels, batch, augment, lr, seed) -> Tensor:
     "The labels, a column for each question; ValueError for images or labels that no judge can learn from."
     whole(2, batch=batch)
     whole(0, seed=seed)
-    labels = _check_labels(labels, len(check_images(images, "train_judge")))
+    labels = _check_labels(labels, len(check_bytes(images, "train_judge")))
     if len(images) < batch:
         raise ValueError(f"A judge needs at least {batch} images to learn from, these are {len(images)}.")
     if labels.max() == 0:
@@ -191,7 +191,7 @@ def accuracy(judge: Judge,     # in eval mode
             ) -> list[float]:  # for each question, the share that is answered rightly
     "How often the judge is right."
     must_be(Judge, judge=judge)
-    labels = _check_labels(labels, len(check_images(images, "accuracy")))
+    labels = _check_labels(labels, len(check_bytes(images, "accuracy")))
     said = judge.answers(torch.cat([judge(to_x(part)) for part in images.split(500)]))
     return [(a.argmax(1) == y).float().mean().item() for a, y in zip(said, labels.T, strict=True)]
 
@@ -237,7 +237,7 @@ def judge_for(bank: Bank,                   # the training images; its name deci
     "The shipped judge for digits and mnist; else one trained on the bank, once. ValueError where there are no labels."
     must_be(Bank, bank=bank)
     must_be(str, name=bank.name)
-    check_images(bank.images, bank.name)
+    check_bytes(bank.images, bank.name)
     if epochs is not None:
         whole(1, epochs=epochs)
     if bank.name in ("digits", "mnist"):

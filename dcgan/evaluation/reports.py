@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import check_images, order, to_x
+from ..data import check_bytes, order, to_x
 from ..datasets.sources import Bank, load
 from .judge import Judge, accuracy, judge_for, labels_of
 from dcgan.evaluation.metrics import (
@@ -134,7 +134,7 @@ def evaluate(G: Generator,               # whose images
     seen = [look(judge, x), *(look(judge, fitted(G.sample(n, i).cpu(), judge.in_shape)) for i in range(1, seeds))]
     some, labels = order(len(bank.images), 0, 0)[:n], labels_of(test, "test").view(len(test.images), -1)[:, 0]
     as_many = Look(train.features[some], train.probs[some])
-    known = fitted(to_x(bank.images if own is None else check_images(own, "own")), judge.in_shape)
+    known = fitted(to_x(bank.images if own is None else check_bytes(own, "own")), judge.in_shape)
     of_known = train if own is None else look(judge, known)
     found, pairs = _find_copies(x, seen[0], known, of_known, to_x(test.images), real)
     right = accuracy(judge, test.images, labels_of(test, "test"))
