@@ -448,12 +448,15 @@ def version() -> int:
 def in_shell(message: str,     # a sentence of the package
              argv: list[str],  # what was typed: it stays as it is
             ) -> str:          # one line
-    "Arguments as a shell has them: --resume for resume=True, --lr-g is 2.0 for lr_g is 2.0."
+    "Arguments as a shell has them: --resume for resume=True, and --lr-g is 2.0 for lr_g is 2.0 where that was typed."
     from dcgan.recipes import flag
+    words = " ".join(argv)
     def spoken(found):
-        return found[0] if found[0] in " ".join(argv) else flag(found[1], found[2] == "True" or found[2])
-    said = re.sub(r"^[a-z_\d]+(?= is (?:[-\d']|nan))", lambda found: "--" + found[0].replace("_", "-"), message)
-    said = re.sub(r"(?<![\w/.-])([a-z]\w*)='?(\w+(?:\.\w+)*)'?", spoken, said)
+        return found[0] if found[0] in words else flag(found[1], found[2] == "True" or found[2])
+    name = re.match(r"[a-z_\d]+(?= is (?:[-\d']|nan))", message)
+    if name and "--" + name[0].replace("_", "-") in words.replace("_", "-"):
+        message = f"--{name[0].replace('_', '-')}{message[name.end():]}"
+    said = re.sub(r"(?<![\w/.-])([a-z]\w*)='?(\w+(?:\.\w+)*)'?", spoken, message)
     return re.sub(r"\s*\n\s*", " ", said) + ("" if said.endswith((".", "?")) else ".")
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25c
