@@ -136,8 +136,8 @@ def images_of(recipe: "Recipe",       # that names them
              ) -> "Bank":
     "The images to train on, and their labels."
     from dcgan.datasets.sources import load
-    size, channels, n = recipe.image_size, recipe.channels, recipe.images
-    return load(recipe.data, image_size=size, channels=channels, images=n, data_dir=data_dir)
+    size, channels = recipe.image_size, recipe.channels
+    return load(recipe.data, image_size=size, channels=channels, images=recipe.images, data_dir=data_dir)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15w
 def trainer_for(recipe: "Recipe",        # to train
@@ -222,8 +222,7 @@ def sample(what: tyro.conf.Positional[str],  # folder of a run or a generator, s
         raise FileExistsError(f"{out} exists; choose another name.")
     folder, G = place(what), Generator.from_pretrained(what)
     rows = labels or range(G.classes)
-    if n is None:
-        n = columns * len(rows) or 64
+    n = (columns * len(rows) or 64) if n is None else n
     check_memory(8 * n * prod(G.table.out_shape), f"--n {counted(n)}")
     turns = [rows[i // columns % len(rows)] for i in range(first, first + n)] if rows else None
     whose = "" if folder != Path() or what == "digits" else re.sub(r"\W+", "-", what.removeprefix("hub:"))
@@ -287,7 +286,9 @@ def evaluate(what: tyro.conf.Positional[str],  # folder of a run or a generator,
     "Measure a generator against real images; writes report.json and report.png."
     from dcgan.checkpoints import writing
     from dcgan.data import to_x
-    from dcgan.evaluation import metrics, reports
+    from dcgan.evaluation.metrics import inception_fid
+    from dcgan.evaluation.reports import earlier, in_words, page, reference_for, trained
+    from dcgan.evaluation.reports import evaluate as measured
     from dcgan.plots import save_figure, write_aside
     from dcgan.values import check_memory, counted, whole
     whole(65, n=n)
@@ -296,20 +297,20 @@ def evaluate(what: tyro.conf.Positional[str],  # folder of a run or a generator,
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; make it first.")
     check_folder(folder)
-    before, (G, recipe) = reports.earlier(folder / "report.json"), reports.trained(what)
+    before, (G, recipe) = earlier(folder / "report.json"), trained(what)
     data = data or recipe and recipe.data
     if not data:
         raise ValueError(f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits.")
     channels, size, _ = G.table.out_shape
     check_memory(32 * n * channels * size**2, f"--n {counted(n)}")
-    reference = reports.reference_for(data, size, channels, resize, data_dir)
+    reference = reference_for(data, size, channels, resize, data_dir)
     own = images_of(recipe, data_dir).images if recipe and recipe.images and data == recipe.data else None
-    found = reports.evaluate(G, reference, n, seeds, own)
-    more = {"inception_fid": metrics.inception_fid(G.sample(n), to_x(reference.train.images))} if inception else {}
+    found = measured(G, reference, n, seeds, own)
+    more = {"inception_fid": inception_fid(G.sample(n), to_x(reference.train.images))} if inception else {}
     with writing(folder.absolute()), write_aside(folder / "report.json") as aside:
         aside.write_text(json.dumps(before | {"evaluation": found.numbers | more}, indent=2) + "\n")
-    save_figure(reports.page(found, what), folder / "report.png")
-    print(reports.in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), sep="\n")
+    save_figure(page(found, what), folder / "report.png")
+    print(in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), sep="\n")
     print(f"{folder / 'report.json'}, {folder / 'report.png'}")
     return 0
 
@@ -448,12 +449,15 @@ def version() -> int:
 def in_shell(message: str,     # a sentence of the package
              argv: list[str],  # what was typed: it stays as it is
             ) -> str:          # one line
-    "Arguments as a shell has them: --resume for resume=True, --lr-g is 2.0 for lr_g is 2.0."
+    "Arguments as a shell has them: --resume for resume=True, and --lr-g is 2.0 for lr_g is 2.0 where that was typed."
     from dcgan.recipes import flag
+    words = " ".join(argv)
     def spoken(found):
-        return found[0] if found[0] in " ".join(argv) else flag(found[1], found[2] == "True" or found[2])
-    said = re.sub(r"^[a-z_\d]+(?= is (?:[-\d']|nan))", lambda found: "--" + found[0].replace("_", "-"), message)
-    said = re.sub(r"(?<![\w/.-])([a-z]\w*)='?(\w+(?:\.\w+)*)'?", spoken, said)
+        return found[0] if found[0] in words else flag(found[1], found[2] == "True" or found[2])
+    name = re.match(r"[a-z_\d]+(?= is (?:[-\d']|nan))", message)
+    if name and "--" + name[0].replace("_", "-") in words.replace("_", "-"):
+        message = f"--{name[0].replace('_', '-')}{message[name.end():]}"
+    said = re.sub(r"(?<![\w/.-])([a-z]\w*)='?(\w+(?:\.\w+)*)'?", spoken, message)
     return re.sub(r"\s*\n\s*", " ", said) + ("" if said.endswith((".", "?")) else ".")
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25c

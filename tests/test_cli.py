@@ -89,7 +89,7 @@ REFUSED = [  # the words, and what the sentence must hold
     ("train digits --batch-size -64", ["--batch-size is -64"]),
     ("train digits --slope 1", ["slope is 1.0", "below 1"]),
     ("train digits --image-size 30", ["--image-size is 30", "28"]),
-    ("train digits --net paper", ["--image-size is 28", "8, 16, 32, 64"]),
+    ("train digits --net paper", ["image_size is 28", "8, 16, 32, 64"]),
     ("train digits --net paper --image-size 48", ["--image-size is 48"]),
     ("train digits --net papr", ["'papr'", "'paper'"]),
     ("train digits --channels 2", ["channels is 2"]),
@@ -764,7 +764,8 @@ def test_sentences_speak_of_flags_at_the_command_line():
     assert say("go on with it by resume=True, or another run.", ["train"]) == "go on with it by --resume, or another run."
     assert say("use precision='fp32' or batch_size=32.", []) == "use --precision fp32 or --batch-size 32."
     assert say("runs/lr_g=0.1 and seed=3 exist", ["train", "--run", "seed=3"]) == "runs/lr_g=0.1 and seed=3 exist."
-    assert say("z_dim is 0; it", []) == "--z-dim is 0; it." and say("lr_g is nan; it.", []) == "--lr-g is nan; it."
+    assert say("z_dim is 0; it", ["--z_dim=0"]) == "--z-dim is 0; it." and say("z_dim is 0; it.", []) == "z_dim is 0; it."
+    assert say("lr_g is nan; it.", ["--lr-g", "nan"]) == "--lr-g is nan; it."
     assert say("run is in epoch 2", []) == "run is in epoch 2." and say("there is no folder x", []) == "there is no folder x."
     assert say("two\n  lines?", []) == "two lines?"
 

@@ -130,7 +130,7 @@ def test_an_animation_shows_a_measurement_when_it_was_made(tmp_path):
     third = []
     for frame in range(gif.n_frames):
         gif.seek(frame)
-        pixels = numpy.asarray(gif.convert("RGB")).astype(int)[20:190, 650:870]  # inside the panel
+        pixels = numpy.asarray(gif.convert("RGB")).astype(int)[25:175, 500:655]  # inside the panel
         third.append(((pixels - (255, 127, 14)).__abs__().sum(2) < 60).any())
     assert third == [False] * (gif.n_frames - 1) + [True]
 

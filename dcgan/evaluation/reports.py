@@ -63,7 +63,7 @@ def reference_for(data: str,                    # the data set
     has, *sides = train.images.shape[1:]
     if (has, *sides) != judge.in_shape:
         if not resize:
-            raise ValueError(f"The judge of {data} takes {h}×{w} with {c} channel{'s'[:c - 1]}, these are "
+            raise ValueError(f"The judge of {data} takes {h}×{w} with {c} channel{'s' if c > 1 else ''}, these are "
                              f"{sides[0]}×{sides[1]} with {has}; ask for resize=True.")
         train = load(data, image_size=h, channels=c, data_dir=data_dir)
     test = load(data, split="test", image_size=h, channels=c, data_dir=data_dir)
@@ -191,13 +191,13 @@ def in_words(e: Evaluation, # any
     half, processed = v.get("fid_crossfit_floor_of_2000"), v.get("fid_floor_processed")
     floors = f"floor {v['fid_floor']:.2f}" + (f", resized {v['processing']} {processed:.2f}" if processed else "")
     crossfit = f"; cross-fitted, 2,000 images: {half:.2f}" if half else ""
-    over = f" ± {v['fid_seeds_std']:.2f} over {len(v['fid_seeds'])} seeds" if len(v["fid_seeds"]) > 1 else ""
+    over = f"{v['fid_seeds_std']:.2f} over {len(v['fid_seeds'])} seeds, " if len(v["fid_seeds"]) > 1 else ""
     def beside(*names): return ", ".join(f"{name} {v[name]:.2f} ({real[name]:.2f})" for name in names)
     classes = " ".join("–" if share is None else f"{share:.2f}" for share in v["coverage_by_class"])
     return "\n".join([
-        f"{v['metric']}: {v['fid']:.2f}{over} of {v['samples']:,} images, ± {v['fid_bootstrap_std']:.2f} by bootstrap; "
-        f"{floors}{crossfit}",
-        f"kernel distance: {v['kernel']:.2g} ± {2 * v['kernel_error']:.1g}; "
+        f"{v['metric']}: {v['fid']:.2f} of {v['samples']:,} images; "
+        f"standard deviation {over}{v['fid_bootstrap_std']:.2f} by bootstrap; {floors}{crossfit}",
+        f"kernel distance: {v['kernel']:.2g} ± {2 * v['kernel_error']:.1g} (95 %); "
         f"floor {v['kernel_floor']:.2g} ± {2 * v['kernel_floor_error']:.1g} (95 %)",
         f"in brackets, real training images: {beside('precision', 'recall', 'density', 'coverage')}",
         f"{beside('modes', 'confident', 'diversity')}; confident of held-out images {v['held_out_confident']:.2f}",
