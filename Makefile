@@ -67,7 +67,7 @@ test: setup
 check: setup
 	@$(BIN)/python nbs/_sync.py --check
 	@$(BIN)/ruff check -q . || { echo "ruff found the above: one statement a line, sorted imports; pyproject.toml has the rules" >&2; exit 1; }
-	@$(BIN)/nb-clean check -o -c --preserve-cell-metadata-field tags -- $(NOTEBOOKS) || { echo "These notebooks hold metadata: make clean-notebooks" >&2; exit 1; }
+	@$(BIN)/nb-clean check -n -o -c --preserve-cell-metadata-field tags -- $(NOTEBOOKS) || { echo "These notebooks hold metadata: make clean-notebooks" >&2; exit 1; }
 
 nbval: setup
 	@$(LESSON_ENV) $(NBVAL)
@@ -86,7 +86,7 @@ pytest: setup
 	@MPLBACKEND=Agg OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=5 -n $(JOBS) --dist loadfile $(ARGS)
 
 lab: setup
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/jupyter lab nbs/index.ipynb
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb $(ARGS)
 
 execute: setup
 	@$(LESSON_ENV) $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace \

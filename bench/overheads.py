@@ -70,7 +70,7 @@ def main() -> None:
         run = Trainer(recipe, load(recipe.data).images, engine_for(), [folder]).train()
         whole, loop = perf_counter() - start, sum(row["seconds"] for row in run.history.rows)
         every = loop / 2  # two checkpoints in twelve epochs
-        state = run.state() | setting(run) | {"images": len(run.images)}
+        state = run.state() | setting(run)
         checkpoint, kept = seconds(lambda: save_checkpoint(state, folder.path)), seconds(lambda: folder.save(run))
         rows += [
             (f"the loop alone, {run.step} steps of it", loop),

@@ -1,4 +1,4 @@
-"""What each habit of the copied loop costs: `Switched` of lesson 32, its habits changed one after the other.
+"""What each habit of the copied loop costs: the loop with its habits changed one after the other. Lesson 32 shows what comes.
 
     python bench/waterfall.py            all networks, some minutes of one thread; rewrites dcgan/assets/waterfall.csv
     python bench/waterfall.py --table    print what has been measured
@@ -8,22 +8,30 @@ disturb less than they would a clock. The trainer's own loop, as `dcgan train` r
 """
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from datetime import date
+from functools import partial
 from statistics import median
 from time import process_time
 
 import torch
 from measuring import command, read, write
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam
+from torch.utils.data import DataLoader
 
+from dcgan.data import Batches
 from dcgan.datasets.sources import load
-from dcgan.engine.cost import cost, textbook_macs
+from dcgan.engine.cost import Pictures, cost, textbook_macs
 from dcgan.engine.devices import has_bf16
-from dcgan.engine.speed import CHANGES, Switched, ours
+from dcgan.engine.speed import ours
+from dcgan.networks import latent
 from dcgan.recipes import RECIPES, Recipe
-from dcgan.steps import Engine
+from dcgan.steps import Engine, frozen
 from dcgan.training import Trainer
-from dcgan.values import machine
+from dcgan.values import known, machine
 from dcgan.weights import ASSETS
 
 ROWS = ASSETS / "waterfall.csv"  # lesson 32 reads it
@@ -33,6 +41,121 @@ NETS = {  # name of a column: its recipe, on digits that are not turned
     "64×64": RECIPES["mnist64-paper"].replace(filters=32, last_batch="drop"),
 }
 IMAGES = 1024
+CHANGES = {
+    "memory": "images in memory",
+    "logits": "loss on logits",
+    "quiet": "no .item(), no line",
+    "adam": "fused Adam",
+    "frozen": "D frozen in G's step",
+    "layout": "channels last",
+    "bias": "bias added afterwards",
+    "bf16": "bf16",
+    "fresh": "new fakes for G's step",
+}  # of the textbook's habits, in the order in which they are changed: what it is called
+
+
+def cross_entropy(logits: Tensor,  # (b,)
+                  target: float,   # for all of them
+                  on_logits: bool, # or on their sigmoid
+                 ) -> Tensor:      # scalar
+    "D's loss on one half, in fp32: as the textbook computes it, or on logits."
+    logits = logits.float()
+    target = torch.full_like(logits, target)
+    if on_logits:
+        return F.binary_cross_entropy_with_logits(logits, target)
+    return F.binary_cross_entropy(logits.sigmoid(), target)
+
+
+class Switched:
+    """The textbook's loop on a CPU, without workers, some of its habits changed.
+    It neither turns nor shifts images, and keeps no average."""
+    def __init__(self,
+                 recipe: Recipe,             # what it trains
+                 images: Tensor,             # uint8 (n, c, h, w)
+                 changed: Collection[str],   # some of CHANGES
+                 file=None):                 # where the line of each step is printed; None: standard output
+        self.recipe, self.file, self.step = recipe, file, 0
+        self.changed = {known("change", name, CHANGES) for name in changed}
+        self.images = images
+        self.engine = Engine("cpu", "bf16" if "bf16" in self.changed else "fp32")
+        self.G, self.D = recipe.networks()
+        if "bias" not in self.changed:
+            for layer in self.G.modules():
+                if isinstance(layer, nn.ConvTranspose2d):
+                    layer.forward = partial(nn.ConvTranspose2d.forward, layer)  # PyTorch's own
+        if "layout" in self.changed:
+            self.G, self.D = (self.engine.place(net) for net in (self.G, self.D))
+        betas, fused = (recipe.beta1, recipe.beta2), "adam" in self.changed
+        self.opt_g = Adam(self.G.parameters(), recipe.lr_g, betas, fused=fused)
+        self.opt_d = Adam(self.D.parameters(), recipe.lr_d, betas, fused=fused)
+
+    def batches(self) -> Iterator[Tensor]:
+        "Images in [-1, 1], epoch after epoch."
+        r = self.recipe
+        if "memory" in self.changed:
+            cut, loader = Batches(self.images, r.batch_size, r.seed, r.last_batch), None
+        else:
+            drop = r.last_batch == "drop"
+            loader = DataLoader(Pictures(self.images), r.batch_size, shuffle=True, drop_last=drop)
+        epoch = 0
+        while True:
+            yield from cut.epoch(epoch) if loader is None else loader
+            epoch += 1
+
+    def fakes(self,
+              draw: int,  # 0: for D's step; 1: for G's
+              n: int,     # how many
+             ) -> Tensor:
+        "G's images of this step."
+        r = self.recipe
+        return self.G(latent(n, r.z_dim, r.z_law, r.seed, 2 * self.step + 1 + draw))
+
+    def __iter__(self) -> Iterator[int]:
+        "The loop, without end; after each step, the number of real images that it saw."
+        for x in self.batches():
+            if "layout" in self.changed:
+                x = x.to(memory_format=torch.channels_last)
+            self.losses = *self.d_step(x), self.g_step(len(x))
+            if "quiet" not in self.changed:
+                print(self.step, *(f"{loss.item():.4f}" for loss in self.losses), file=self.file)
+            self.step += 1
+            yield len(x)
+
+    def d_step(self,
+               x: Tensor,  # real images
+              ) -> tuple[Tensor, Tensor]:  # the two halves of D's loss
+        "D's step, a backward pass for each half."
+        r, on_logits, fresh = self.recipe, "logits" in self.changed, "fresh" in self.changed
+        self.opt_d.zero_grad()
+        with self.engine.autocast():
+            real = self.D(x)
+        on_real = cross_entropy(real, r.real_label, on_logits)
+        on_real.backward()
+        with self.engine.autocast():
+            with torch.no_grad() if fresh else nullcontext():
+                self.fake = self.fakes(0, len(x))
+            fake = self.D(self.fake.detach())
+        on_fake = cross_entropy(fake, r.fake_label, on_logits)
+        on_fake.backward()
+        if "quiet" not in self.changed:
+            _ = [out.sigmoid().mean().item() for out in (real, fake)]
+        self.opt_d.step()
+        return on_real.detach(), on_fake.detach()
+
+    def g_step(self,
+               n: int,  # images of the batch
+              ) -> Tensor:
+        "G's step."
+        self.opt_g.zero_grad()
+        with frozen(self.D) if "frozen" in self.changed else nullcontext():
+            with self.engine.autocast():
+                fake = self.D(self.fakes(1, n) if "fresh" in self.changed else self.fake)
+            loss = cross_entropy(fake, 1., "logits" in self.changed)
+            loss.backward()
+        if "quiet" not in self.changed:
+            _ = fake.sigmoid().mean().item()
+        self.opt_g.step()
+        return loss.detach()
 
 
 def loops(recipe: Recipe, nowhere) -> dict[str, Iterator[int]]:

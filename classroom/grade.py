@@ -91,7 +91,8 @@ def nbgrader(folder, limit, *words, seconds=None):
     here = Path(sys.executable).parent  # nbgrader looks for alembic on PATH
     env = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}", "MPLBACKEND": "agg"}
     with open(folder / "nbgrader.log", "a", encoding="utf-8") as log:
-        command = [here / "nbgrader", *words, "--force", f"--Execute.timeout={limit}", *flags]
+        times = [f"--Execute.timeout={limit}", f"--Execute.iopub_timeout={max(limit, 60)}", "--Execute.startup_timeout=300"]
+        command = [here / "nbgrader", *words, "--force", *times, *flags]  # a busy machine is no student's fault
         try:
             done = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=seconds)
         except subprocess.TimeoutExpired:

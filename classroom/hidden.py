@@ -29,6 +29,8 @@ INPUTS = {
     "08_training/ema_for": "r.randint(1, 60), r.randint(5, 400)",
     "09_recipes/images_seen": "RECIPES['mnist28'].replace(epochs=r.randint(1, 9), batch_size=r.randint(20, 90), "
                               "last_batch=r.choice(['keep', 'drop'])), r.randint(100, 999)",
+    "09_recipes/epochs_for": "RECIPES['mnist28'].replace(epochs=r.randint(1, 9), batch_size=2 * r.randint(10, 45), "
+                             "last_batch=r.choice(['keep', 'drop'])), 2 * r.randint(50, 999), 2 * r.randint(50, 999)",
     "11_failures/spread": "t(r.randint(5, 9), 1, 3, 4) * u(0, 3, 4), t(8, 1, 3, 4)",
     "11_failures/jumps": "{'loss_g': r.choice([r.uniform(0, 9), float('nan')])}, "
                          "r.choice([{}, {'loss_g': r.uniform(0, 9)}, {'loss_g': r.uniform(0, 9)}]), r.uniform(1, 5)",

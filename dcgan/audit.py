@@ -158,14 +158,11 @@ def trace(net: nn.Module,              # the network
         except Exception as e:
             y, told = None, told or (str(e).splitlines() or [type(e).__name__])[0]  # it may raise anything
         whole = isinstance(y, Tensor) and y.ndim > 0 and len(y) == len(x)
-        makes = (
-            "D"
-            if whole and y.numel() == len(x)
-            else "G"
-            if whole and y.shape[3:] > (1,) and x[0, 0].numel() == 1
-            else None
-        )
-        if makes and role in (None, makes) or whole and role and not makes and s == given:
+        gives_numbers = whole and y.numel() == len(x)
+        gives_images = whole and y.shape[3:] > (1,) and x[0, 0].numel() == 1
+        makes = "D" if gives_numbers else "G" if gives_images else None
+        fits = role in (None, makes) if makes else whole and role and s == given
+        if fits:
             return Trace(net, role or makes, x, y, ops, **more)
         told = told or f"{tuple(x.shape)} becomes {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}"
     raise ValueError(
@@ -231,7 +228,7 @@ def no_hidden_linear(t: Trace) -> Iterator[tuple]:  # a run
         if final and any(after.name == "gather" for after in t.after(i)[0]):
             yield "kept", op.where, f"the final {sizes} is not hidden: the label picks one of its numbers"
         elif final and op.y.numel() == len(t.x):
-            yield "kept", op.where, f"the final {sizes} is not hidden: on a 1×1 map it is a 1×1 convolution"
+            yield "kept", op.where, f"the final {sizes} is not hidden: it is a convolution as large as its map"
         elif t.role == "G" and i in first and i not in last:
             yield "kept", op.where, f"the first {sizes} only projects z, as in the paper"
         else:
@@ -349,13 +346,7 @@ def no_sigmoid_twice(t: Trace) -> Iterator[tuple]:  # a run
     elif not sigmoid and t.takes_logits is False:
         yield "broken", where, "logits for a loss of probabilities: use BCEWithLogitsLoss"
     else:
-        yield (
-            "kept",
-            where,
-            "a sigmoid: use BCELoss, for losses of logits, as ours are, have their own"
-            if sigmoid
-            else "gives logits",
-        )
+        yield "kept", where, "a sigmoid: right for BCELoss, one too many for a loss of logits" if sigmoid else "gives logits"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-62
 def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
@@ -372,7 +363,7 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
     }
     if off:
         ends = " to ".join(dict.fromkeys(f"{end(off.values()):.1g}" for end in (min, max)))
-        yield from [("broken", where, f"deviation {ends}: draw from N(0, 0.02)") for where in off]
+        yield from [("broken", where, f"std {ends}: draw from N(0, 0.02)") for where in off]
     norms = [
         (op.where, op.args["weight"])
         for op in t.ops
@@ -386,7 +377,7 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
     yield (
         "kept" if many else "not told",
         "",
-        "deviation near 0.02" if many else "no layer has the hundred weights that it takes to tell",
+        "std near 0.02" if many else "no layer has the hundred weights that it takes to tell",
     )
     yield from [("kept", "", f"too few weights to tell in {where}") for where, w in layers if many and w.numel() < 100]
 
@@ -460,7 +451,8 @@ def audit(nets,                                   # a network, or the pair (G, D
             f"loss_takes_logits must be True, False, or None where it is not known, got {str(loss_takes_logits)[:30]!r}"
         )
     shapes = input_shape if len(pair) == 2 and isinstance(input_shape, (tuple, list)) else (input_shape,) * len(pair)
-    if not isinstance(role, str | None) or role not in (None, "G", "D")[:5 - 2 * len(pair)] or len(shapes) != len(pair):
+    roles = (None, "G", "D") if len(pair) == 1 else (None,)
+    if not isinstance(role, str | None) or role not in roles or len(shapes) != len(pair):
         raise ValueError(
             f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or 'D' and its shape, a pair (G, D) two shapes"
         )

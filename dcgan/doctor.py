@@ -5,7 +5,6 @@ __all__ = ['GAP', 'CAUSES', 'SYMPTOMS', 'RULES', 'apart', 'variety', 'norm', 'mo
            'Doctor', 'diagnose', 'read']
 
 # %% ../nbs/11_failures.ipynb #11-03
-import csv
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 # %% ../nbs/11_failures.ipynb #11-04
+from .checkpoints import read_history
 from .networks import Generator, latent
 from .training import STATS, Trainer
 from .values import home
@@ -263,9 +263,7 @@ def read(folder: str | Path,  # of a run
         raise FileNotFoundError(f"There is no folder {path.parent}; name the folder of a run.")
     if not path.is_file():
         return [f"{path.parent} holds no history.csv: its run ended in its first epoch; go on by resume=True."]
-    with open(path, newline="", encoding="utf-8", errors="replace") as f:
-        rows = list(csv.DictReader(f))
-    if not rows:
+    if not (rows := read_history(path)):
         return [f"{path} holds no rows yet."]
     found = [finding.sentence for finding in diagnose(rows)]
     return found or [f"The history shows nothing wrong in {len(rows):,} rows to step {rows[-1]['step']}; "

@@ -155,7 +155,7 @@ class Predictor(Network):
         x = check_images(x)
         if x.shape[1:] != self.in_shape:
             (c, h, w), (c2, h2, w2) = x.shape[1:], self.in_shape
-            raise ValueError(f"The images are {h}×{w} with {c} channel{'s'[:c - 1]}, this predictor takes {h2}×{w2} "
+            raise ValueError(f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this predictor takes {h2}×{w2} "
                              f"with {c2}; take a predictor of such images.")
         return dict(zip(self.factors, torch.cat([self(part) for part in x.split(250)]).T))
 

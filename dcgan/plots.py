@@ -165,10 +165,19 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     figure.draw_without_rendering()  # the room for labels depends on ticks, which are known only now
     return figure, lines
 
-def curves(rows: list[dict],   # history, oldest first, with "step" and the keys of LINES
+def _cut(lines: dict, history: dict[str, list[tuple[float, float]]], step: float) -> None:
+    "Every line ends at the step; the axes stay those of the whole history."
+    for key, line in lines.items():
+        shown = [point for point in history[key] if point[0] <= step]
+        line.set_data(list(zip(*shown)) or ([], []))
+
+def curves(rows: list[dict],          # history, oldest first, with "step" and the keys of LINES
+           until: float = math.inf,   # the last step to be seen, on axes that fit the whole history
           ) -> Figure:
     "Both losses, D's mean probabilities, and any key of MEASURED, against the step; ValueError for no rows or a missing key of LINES."
-    return _draw_curves(_history(rows))[0]
+    figure, lines = _draw_curves(history := _history(rows))
+    _cut(lines, history, until)
+    return figure
 
 # %% ../nbs/02_pictures.ipynb #00-34
 def _file(path: str | Path) -> str | Path:
@@ -278,9 +287,7 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
     # backwards, so that a single frame shows everything
     ends = numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows))).round().astype(int)
     for end in sorted(set(ends.tolist())):
-        for key, line in lines.items():
-            shown = [point for point in history[key] if point[0] <= _number(rows[end - 1], "step")]
-            line.set_data(list(zip(*shown)) or ([], []))
+        _cut(lines, history, _number(rows[end - 1], "step"))
         figure.canvas.draw()
         sheets.append(numpy.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
     save_gif(sheets, path, fps=8)

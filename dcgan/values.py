@@ -65,20 +65,22 @@ def must_be(kind: type,  # the class that is expected
     "ValueError, by name, unless every value is of that class."
     for name, value in given.items():
         if not isinstance(value, kind):
-            raise ValueError(f"{name} is {shown(value)}; it must be a {kind.__name__}.")
+            article = "an" if kind.__name__[0] in "AEIOaeio" else "a"
+            raise ValueError(f"{name} is {shown(value)}; it must be {article} {kind.__name__}.")
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09f
 def counted(number: int, # from 0
            ) -> str:
-    "The number, or its power of ten where nobody would count the digits."
+    "The number; from 10^15 on, the power of ten at or below it."
     return f"{number:,}" if number < 10**15 else f"10^{len(str(number)) - 1}"
 
-def check_memory(needed: int, # bytes
-                 what: str,   # that needs them: the sentence's first words
+def check_memory(needed: int,             # bytes
+                 what: str,               # that needs them: the sentence's first words
+                 free: int | None = None, # bytes that there are; None: what this machine has
                 ) -> None:
-    "ValueError, before anything is made, where more memory is needed than this machine has free."
+    "ValueError, before anything is made, where more memory is needed than is free."
     from psutil import virtual_memory
-    free = virtual_memory().available
+    free = virtual_memory().available if free is None else free
     if needed > free:
         raise ValueError(
             f"{what} would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free; ask for less."

@@ -27,7 +27,7 @@ def bare_names(weights: dict,  # a state_dict, perhaps saved from inside a wrapp
     names = {k: ".".join(part for part in str(k).split(".") if part not in WRAPPERS) for k in weights}
     return {names[k]: v for k, v in weights.items() if names[k] != "n_averaged"}
 
-def read_config(path: Path, # config.json
+def read_config(path: Path, # config.json, or another JSON file
                ) -> dict:
     "What the file says; ValueError where that is no JSON object."
     try:
@@ -35,7 +35,7 @@ def read_config(path: Path, # config.json
     except (ValueError, RecursionError) as e:
         raise ValueError("nested too deeply" if isinstance(e, RecursionError) else f"no JSON: {e}") from None
     if not isinstance(found, dict):
-        raise ValueError("config.json holds no names")
+        raise ValueError(f"{path.name} holds no names")
     return found
 
 def read_weights(path: Path, # model.safetensors
@@ -104,16 +104,19 @@ def hub_name(name: str, # what stands after "hub:"
     raise ValueError(f"{shown(name)} is no name on the hub; write owner/name, two words of letters, digits, '-', '_' and '.'.")
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-18
-def from_hub(name: str, # owner/name
-             **options, # revision, token and cache_dir, as huggingface_hub has them
-            ) -> Path:  # a folder with the two files
+def from_hub(name: str,                     # owner/name
+             revision: str | None = None,   # branch, tag or commit; None: the newest
+             token: str | None = None,      # for what is private; None: as you are logged in
+             cache_dir: str | None = None,  # where downloads are kept; None: where huggingface_hub keeps them
+            ) -> Path:                      # a folder with the two files
     "Download a network, or find it among what was downloaded before. OSError about the name or the network where neither can be."
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
     both, offline = ("config.json", "model.safetensors"), ""
+    options = {"revision": revision, "token": token, "cache_dir": cache_dir}
     try:
         for file in both:
-            url = hf_hub_url(name, file, revision=options["revision"])
-            get_hf_file_metadata(url, token=options["token"], timeout=5)
+            url = hf_hub_url(name, file, revision=revision)
+            get_hf_file_metadata(url, token=token, timeout=5)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as e:
         what = "revision" if isinstance(e, errors.RevisionNotFoundError) else "network that you may read"
         raise FileNotFoundError(f"The hub has no such {what}: hub:{name}; check owner and name.") from None
@@ -137,7 +140,7 @@ CARD = """---
 A {{ kind }} made with the package `dcgan`, after [the DCGAN paper](https://arxiv.org/abs/1511.06434).
 
 {{ facts }}
-- Licence of code and weights: Apache 2.0.
+- Licence of the code: Apache 2.0.
 
 ```python
 from {{ module }} import {{ kind }}
@@ -168,7 +171,7 @@ def card_facts(run: str | Path, # a run folder, or the name of weights that ship
     return "\n".join(said)
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-20
-class Network(nn.Module, PyTorchModelHubMixin, library_name="dcgan", license="apache-2.0", model_card_template=CARD):
+class Network(nn.Module, PyTorchModelHubMixin, library_name="dcgan", model_card_template=CARD):
     "What both networks share: saving and loading by table (JSON) and weights (safetensors), without pickle."
     @classmethod
     def from_pretrained(cls,

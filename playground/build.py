@@ -88,13 +88,14 @@ class Shown(NamedTuple):
     ways_about: str        # a sentence on where they are from
 
 
-OF_STROKES = "From the 100 images with the most and the 100 with the least of it, of 2,000: lesson 15."
+OF_STROKES = "Each leads from the 100 of 2,000 images with the least thickness or slant to the 100 with the most (lesson 15)."
 SHOWN = [  # a generator more is a line more; those that do not ship with the package are left out
     Shown("digits", "Digits", "28×28 pixels, trained on 4,000 real digits.", strokes, OF_STROKES),
     Shown("faces", "Faces", "64×64 pixels, trained on 8,000 drawn faces.", factors,
-          "From 20 faces with the most and 20 with the least of it, of 300: lesson 15. They change other things as well."),
+          "Each leads from the 20 of 300 faces that show the least of it to the 20 that show the most (lesson 15). "
+          "Other things change as well."),
     Shown("house_numbers", "House numbers", "32×32 pixels, trained on 20,000 drawn house numbers; z is uniform.", colours,
-          "Found as in lesson 15, from the 100 brightest and the 100 darkest images, and the same for colour."),
+          "Each leads from the 100 darkest or bluest of 2,000 images to the 100 brightest or reddest (as in lesson 15)."),
     Shown("mnist28", "Digits, wider network", "28×28 pixels, the first reference system, on real digits.", strokes, OF_STROKES),
     Shown("digits-conditional", "Digits by class", "28×28 pixels, trained on 4,000 real digits and their classes.", strokes, OF_STROKES),
     Shown("mnist64", "Digits, 64×64", "64×64 pixels, the paper's table of layers at half its width.", strokes, OF_STROKES),

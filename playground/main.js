@@ -157,7 +157,8 @@ function buildDirections() {
     input.oninput = () => { out.textContent = Number(input.value).toFixed(2); };
     input.addEventListener("input", () => { state.sliders[i] = Number(input.value); changed(); });
     ends.className = "ends";
-    ends.append(...[d.low, d.high].map(text => Object.assign(document.createElement("span"), {textContent: text})));
+    const weak = d.rose < 0.9 * d.of ? [`works in ${d.rose} of ${d.of} images`] : [];
+    ends.append(...[d.low, ...weak, d.high].map(text => Object.assign(document.createElement("span"), {textContent: text})));
     row.className = "direction";
     row.append(label, out, input, ends);
     input.oninput();

@@ -26,6 +26,11 @@ LESSONS = [page for _, pages in parts() for page in pages]
 SEARCHES = "softplus", "BatchNorm", "checkpoint", "d_step"
 PROBE = """<!doctype html><meta charset="utf-8"><iframe id="f" style="width:%dpx;height:800px;border:0"></iframe><script>
 const frame = document.getElementById("f"), wait = ms => new Promise(done => setTimeout(done, ms));
+function wraps(cell) {
+  const text = document.createRange();
+  text.selectNodeContents(cell);
+  return new Set([...text.getClientRects()].map(box => Math.round(box.top))).size > 1;
+}
 async function read(page) {
   await new Promise(done => { frame.onload = done; frame.src = page; });
   for (let i = 0; i < 150; i++) {  // until MathJax and the search are done, 15 s at most
@@ -41,6 +46,8 @@ async function read(page) {
   return {page, client: root.clientWidth, beyond: Math.max(...scrolls.map(e => e.scrollWidth - e.clientWidth)),
           math: inside.querySelectorAll(".math").length, set: inside.querySelectorAll("mjx-container").length,
           hits: inside.querySelectorAll("#search-results li").length, fields: inside.querySelectorAll("form.bd-search").length,
+          wraps: [...inside.querySelectorAll('.cell_output td[style*="right"]')].filter(wraps).map(e => e.textContent),
+          raw: [...inside.querySelectorAll(".cell_output p")].map(e => e.textContent).filter(t => /\\|\\s*(---|—)/.test(t)),
           alts: [...inside.querySelectorAll("article img")].map(i => [i.getAttribute("alt"), i.naturalWidth])};
 }
 (async () => {
@@ -139,6 +146,14 @@ def test_no_page_scrolls_sideways_on_a_phone(seen):
     pages = {name: row for name, row in seen[0].items() if name != "/guilty"}
     assert {row["client"] for row in pages.values()} == {PHONE}
     assert {name: row["beyond"] for name, row in pages.items() if row["beyond"] > 0} == {}
+
+
+def test_shapes_and_numbers_stay_in_one_line(seen):
+    assert {name: row["wraps"] for name, row in seen[0].items() if row["wraps"]} == {}
+
+
+def test_tables_in_outputs_are_tables(seen):
+    assert {name: row["raw"] for name, row in seen[0].items() if row["raw"]} == {}
 
 
 def test_equations_are_set(seen):

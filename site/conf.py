@@ -17,6 +17,7 @@ exclude_patterns = ["images/README.md"]
 # Lessons: the outputs are the stored ones.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # tables in outputs
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]  # a heading may jump a level; widgets have a still picture
@@ -38,7 +39,9 @@ html_theme = "sphinx_book_theme"
 html_title = "DCGAN, a course you can run"
 html_baseurl = f"{s['doc_host']}{s['doc_baseurl']}/" if is_published() else ""
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark, as the visitor's system
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

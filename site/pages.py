@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 from lessonmap import drawn
 from reading import PARTS, framed, modules_of
+from terms import with_terms
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -23,7 +24,7 @@ FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)\n?", re.M)
 ANY_ALT = "Picture made by the code above"  # of a picture whose cell has no `#| fig-alt:`
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 PLAYGROUND = '<a href="playground/index.html">**Open the playground**</a>'  # `make playground` writes it beside the pages
-ABOUT = ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
+ABOUT = ["classroom/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"]
 
 
 # Which pages, in which order
@@ -157,7 +158,8 @@ def contents():
         text += [f"### {caption}\n", "| lesson | what it is about |", "|---|---|", *[f"| {a} | {b} |" for a, b in rows], ""]
     trees = [toctree(caption, pages) for caption, pages in parts()]
     trees += [toctree("Looking up", ["map", "glossary", "playground"]), toctree("The package dcgan", [f"{m} <api/{m}>" for m in modules()])]
-    trees += [toctree("The project", ["About <nbs/index>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"])]
+    project = ["About <nbs/index>", "Teaching <classroom/README>", "Contributing <CONTRIBUTING>", "Changes <CHANGELOG>"]
+    trees += [toctree("The project", project)]
     return "\n".join(text), "\n".join(trees)
 
 
@@ -182,6 +184,7 @@ def pages():
     for path in [*notebooks(), ROOT / "nbs/index.ipynb"]:
         notebook = prepared(nbformat.read(path, as_version=4), path)
         if path.stem != "index":
+            notebook.cells = with_terms(notebook.cells, path.stem)
             notebook = framed(notebook, path)
         made[f"{docname(path)}.ipynb"] = nbformat.writes(notebook)
     for name in ABOUT:

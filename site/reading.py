@@ -23,6 +23,7 @@ ROOT = HERE.parent
 MEASURED = HERE / "minutes.csv"                          # notebook, seconds, threads, machine, load before, date
 PARTS = [(0, "A GAN in one sitting"), (3, "The networks"), (6, "Training"), (12, "Results")]  # first lesson, caption
 WORDS, LINES = 200, 20                                   # that a reader takes in a minute
+NEXT = re.compile(r"(?:^|\n\n)(Next: \[[^\n]+)\s*$")     # the link to the next lesson, in the last cell
 QUESTION = re.compile(r"^\*\*(.+)\*\*\n((?:.+\n)+)", re.M)  # a question and the lines below it
 
 
@@ -111,9 +112,12 @@ def framed(notebook, path):
     if notebook.cells and notebook.cells[0].cell_type == "markdown":
         notebook.cells[0].source += before(path)
     if text := after(path):
-        last = notebook.cells[-1]
-        here = len(notebook.cells) - (last.cell_type == "markdown" and last.source.startswith("Next:"))
-        notebook.cells.insert(here, nbformat.v4.new_markdown_cell(text, id="questions"))
+        last, link = notebook.cells[-1], NEXT.search(notebook.cells[-1].source)
+        questions = [nbformat.v4.new_markdown_cell(text, id="questions")]
+        if link and last.cell_type == "markdown":
+            last.source = last.source[: link.start()]
+            questions.append(nbformat.v4.new_markdown_cell(link[1], id="next"))
+        notebook.cells = [c for c in notebook.cells if c.source or c is not last] + questions
     return notebook
 
 
@@ -163,7 +167,8 @@ def when():
     dates = sorted({r["date"] for r in rows})
     machines = sorted({r["machine"] for r in rows})
     loads = sorted(float(r["load"]) for r in rows if r.get("load"))
-    busy = f", under a load of {loads[0]:.0f} to {loads[-1]:.0f}" if loads and loads[-1] >= 1 else ""
+    noted = "" if len(loads) == len(rows) else " where it was noted"
+    busy = f", under a load of up to {loads[-1]:.1f}{noted}" if loads and loads[-1] >= 1 else ""
     return f"on {' and '.join(machines)}{busy}, {' to '.join(sorted({dates[0], dates[-1]}))}" if rows else "nowhere yet"
 
 

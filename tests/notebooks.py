@@ -43,11 +43,15 @@ def checks(*paths):
 
 def refusing(wrong, *lessons, also=()):
     """Two tests of the exercises of these lessons: each wrong answer (name → {what is wrong: answer}) is refused by an
-    AssertionError, or by one of the errors in `also`; and every exercise has three wrong answers or more."""
+    AssertionError, or by one of the errors in `also`; and every exercise has three wrong answers or more. A pair (words,
+    answer) says what the message must have in it."""
     @pytest.mark.parametrize("name, answer", [(name, answer) for name, answers in wrong.items() for answer in answers])
     def test_a_wrong_answer_is_refused(name, answer):
-        with pytest.raises((AssertionError, *also)):
-            checks(*lessons)[name](wrong[name][answer])
+        given = wrong[name][answer]
+        words, f = given if isinstance(given, tuple) else ("", given)
+        with pytest.raises((AssertionError, *also)) as refused:
+            checks(*lessons)[name](f)
+        assert words in str(refused.value)
 
     def test_every_exercise_has_its_wrong_answers():
         assert set(checks(*lessons)) == set(wrong)

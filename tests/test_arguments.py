@@ -156,7 +156,7 @@ REPORTS = {
         lambda: reports.evaluate("digits", reports.Reference("", None, None, None)),
         "must be a generator",
     ),
-    "numbers for an evaluation": (lambda: reports.in_words({"fid": 1}), "must be a Evaluation"),
+    "numbers for an evaluation": (lambda: reports.in_words({"fid": 1}), "must be an Evaluation"),
     "a page of nothing": (lambda: reports.page(None, "mine"), "e is None"),
     "never": (lambda: reports.FidCallback(reports.Reference("", None, None, None), 0), "evaluate_every is 0"),
     "a half": (

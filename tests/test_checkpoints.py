@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 import dcgan.checkpoints
-from dcgan.checkpoints import animate_folder, bare_names, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.checkpoints import animate_folder, clear_leftovers, find_checkpoint, new_run, read_checkpoint
 from dcgan.cli import main
 from dcgan.datasets.sources import load
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
@@ -75,99 +75,44 @@ def refusal(call, *args, **options):
 
 # A checkpoint as a whole
 
-def deleted(name):
-    return lambda state: state.pop(name)
-
-
-def changed(name, value):
-    return lambda state: state.update({name: value})
-
-
-def weight(part, name, value):
-    def spoil(state):
-        state[part][name] = value
-    return spoil
-
-
-def moment(state):
-    state["opt_d"]["state"][0]["exp_avg"] = torch.ones(2)
+def wider(state):
+    state["G"]["layers.0.conv.weight"] = torch.ones(9, 9, 3, 3)
 
 
 SPOILT = {
-    **{
-        f"no {name}": (deleted(name), name)
-        for name in (
-            "recipe", "step", "rows", "elapsed", "recent", "precision", "images", "G", "D", "G_ema", "opt_g",
-            "opt_d",
-        )
-    },
-    "step in words": (changed("step", "ten"), "step is str"),
-    "step below 0": (changed("step", -1), "step"),
-    "rows of text": (changed("rows", ["a row"]), "rows"),
-    "a row without its loss": (changed("rows", [{"step": 1}]), "rows"),
-    "recent of another width": (changed("recent", torch.ones(2, 3)), "recent"),
-    "weights that are text": (changed("G", "all of them"), "in G"),
-    "a weight less": (lambda state: state["D"].pop("layers.0.conv.weight"), "in D, of its weights 1 is missing, such as layers.0.conv.weight"),
-    "a wider weight": (
-        weight("G", "layers.0.conv.weight", torch.ones(9, 9, 3, 3)),
-        "in G, of its weights 1 is of another shape, such as layers.0.conv.weight",
-    ),
-    "a weight more": (weight("G", "layers.99.bias", torch.ones(1)), "in G, of its weights 1 is unknown, such as layers.99.bias"),
-    "nan in a weight": (
-        weight("G_ema", "layers.5.conv.weight", torch.full((8, 4, 4, 4), float("nan"))),
-        "in G_ema, of its weights 1 is not finite, such as layers.5.conv.weight",
-    ),
-    "Adam without groups": (lambda state: state["opt_g"].pop("param_groups"), "in opt_g, param_groups"),
+    "a weight less": (lambda state: state["D"].pop("layers.0.conv.weight"), "Missing key"),
+    "a wider weight": (wider, "size mismatch for layers.0.conv.weight"),
     "Adam of another net": (
-        changed("opt_d", torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict()),
-        "in opt_d",
+        lambda state: state.update(opt_d=torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict()),
+        "parameter group",
     ),
-    "Adam with another moment": (moment, "in opt_d, state of parameter 0: exp_avg"),
-    "a recipe of tensors": (changed("recipe", {"seed": torch.zeros(3)}), "another recipe"),
+    "Adam without groups": (lambda state: state["opt_g"].pop("param_groups"), "param_groups"),
 }
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_an_entry_that_does_not_fit_is_named_before_anything_changes(run, name):
+def test_a_state_that_does_not_fit_is_said_before_anything_is_written(run, name):
     spoil, words = SPOILT[name]
-    for file in "checkpoint.pt", "checkpoint-previous.pt":
-        state = torch.load(run / file, weights_only=True)
-        spoil(state) if not name.startswith("Adam with") or state["opt_d"]["state"] else state.update(opt_d=None)
-        torch.save(state, run / file)
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    spoil(state)
+    torch.save(state, run / "checkpoint.pt")
     before = contents(run)
     said = refusal(resumed, run)
-    assert words in said and "checkpoint.pt" in said and "start a new run" in said, said
+    assert words in said and str(run) in said and "start a new run" in said, said
     assert contents(run) == before
-
-
-def test_a_checkpoint_from_inside_wrappers_is_read(run):
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
-    state["G"] = {f"module._orig_mod.{k}": v for k, v in state["G"].items()}
-    state["G_ema"] = {f"module.{k}": v for k, v in state["G_ema"].items()} | {"n_averaged": torch.tensor(4)}
-    torch.save(state, run / "checkpoint.pt")
-    trainer = resumed(run)
-    assert trainer.step == 8 and not trainer.notes
-    saved = torch.load(run / "checkpoint.pt", weights_only=True)
-    assert not [
-        k
-        for part in ("G", "D", "G_ema")
-        for k in saved[part]
-        if "module" in k or "_orig_mod" in k or k == "n_averaged"
-    ]
-    assert bare_names({"module.module.a.weight": 1, "n_averaged": 2}) == {"a.weight": 1}
 
 
 def test_what_is_no_file_is_not_waited_for(run):
     for name in "checkpoint.pt", "checkpoint-previous.pt":
         (run / name).unlink()
         os.mkfifo(run / name)
-    assert "checkpoint.pt is no regular file" in refusal(resumed, run)
+    assert "checkpoint.pt is missing" in refusal(resumed, run)
 
 
-def test_a_run_without_a_checkpoint_says_delete_it(run):
+def test_a_run_without_a_checkpoint_says_so(run):
     for name in "checkpoint.pt", "checkpoint-previous.pt":
         (run / name).unlink()
-    assert "delete it and start a new run" in refusal(resumed, run)
+    assert "checkpoint.pt is missing, and checkpoint-previous.pt is missing; start a new run" in refusal(resumed, run)
 
 
 def test_a_recipe_nested_too_deeply_is_no_recipe(run):
@@ -282,6 +227,8 @@ def test_reports_are_added_to(run):
 
 def test_only_our_own_leftovers_are_cleared(run, tmp_path):
     ours = [run / ".checkpoint.pt.123", run / ".samples.png.7", run / "samples/.step-0000000.png.99"]
+    (run / "generator/.generator.ab_1cd2e").mkdir()
+    ours.append(run / "generator/.generator.ab_1cd2e/config.json")
     for path in ours:
         path.write_text("half")
     (run / ".generator.55").mkdir()
@@ -305,15 +252,20 @@ def test_pictures_that_were_deleted_are_made_again(run):
     assert (run / "samples.png").is_file() and (run / "samples.gif").is_file()
 
 
-def test_unreadable_pictures_are_passed_over(tmp_path):
+def test_unreadable_pictures_and_those_of_others_are_passed_over(tmp_path):
+    animate_folder(tmp_path)
+    assert not (tmp_path / "samples.gif").exists()
+    samples = tmp_path / "samples"
+    samples.mkdir()
     for i in range(3):
-        Image.new("L", (8, 8), 90 * i).save(tmp_path / f"step-{i}.png")
-    (tmp_path / "step-3.png").write_bytes(b"")
-    (tmp_path / "step-4.png").write_text("no picture")
-    animate_folder(tmp_path, tmp_path / "step-2.png", tmp_path / "film.gif")
-    assert Image.open(tmp_path / "film.gif").n_frames == 3
-    animate_folder(tmp_path / "nowhere", tmp_path / "nothing.png", tmp_path / "none.gif")
-    assert not (tmp_path / "none.gif").exists()
+        Image.new("L", (8, 8), 90 * i).save(samples / f"step-{i}.png")
+    (samples / "step-3.png").write_bytes(b"")
+    (samples / "step-4.png").write_text("no picture")
+    Image.new("L", (9, 9)).save(samples / "step-5.png")
+    Image.new("L", (8, 8), 200).save(samples / "mine.png")
+    shutil.copy(samples / "step-2.png", tmp_path / "samples.png")
+    animate_folder(tmp_path)
+    assert Image.open(tmp_path / "samples.gif").n_frames == 3
 
 
 def test_a_short_run_s_film_ends_on_its_final_images(finished):
@@ -349,7 +301,7 @@ def test_a_data_folder_may_move(own, capsys):
     before = contents(own / "run")
     assert main("train digits --run run --resume --epochs 2 --device cpu --verbose 0".split()) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "--data folder:PATH" in said and contents(own / "run") == before
+    assert said.count("\n") == 1 and "folder:PATH" in said and contents(own / "run") == before
     assert trained(recipe.replace(data="folder:photos"), "run", resume=True).step == 4
     assert from_json((own / "run/recipe.json").read_text()).data == "folder:photos"
 
@@ -483,4 +435,5 @@ def drained(terminal):
 
 
 def test_numbers_of_images_are_still_compared(run):
-    assert "64 images, but now there are 48" in refusal(resumed, run, images=load("digits", images=48).images)
+    said = refusal(resumed, run, images=load("digits", images=48).images)
+    assert "on 64 images, and the 48 of digits are other images" in said

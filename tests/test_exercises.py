@@ -1,10 +1,12 @@
 "Every exercise of every lesson: the stub fails its check, the hidden solution passes it."
+import ast
 import re
 
 import pytest
 
 from notebooks import LESSONS, cells, tags
 
+KINDS = {"predict", "fill", "debug", "measure"}
 EXERCISES = [(path, i) for path in LESSONS for i, c in enumerate(cells(path)) if "exercise" in tags(c)]
 SOLUTION = re.compile(r"<details>\s*<summary>Solution</summary>\s*```python\n(.*?)```\s*</details>", re.S)
 
@@ -39,3 +41,21 @@ def test_exercise(path, i, tmp_path, monkeypatch):
     exec(compile(solution[1], f"{path.name}, solution", "exec"), solved)
     for check in checks:
         solved[check](solved[check.removeprefix("check_")])
+
+
+@pytest.mark.parametrize("path, i", EXERCISES, ids=lambda v: getattr(v, "stem", v))
+def test_every_refusal_has_words(path, i):
+    asserts = [n for n in ast.walk(ast.parse(cells(path)[i]["source"])) if isinstance(n, ast.Assert)]
+    assert asserts and not [ast.unparse(n) for n in asserts if n.msg is None], "an assert without a message helps nobody"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda v: v.stem)
+def test_exercises_are_numbered_and_graded(path):
+    "`**2 · Title.** ★★` in the cell before, and one kind among the tags; a lesson of the main path has kinds to choose from."
+    places = [i for at, i in EXERCISES if at == path]
+    kinds = [KINDS.intersection(tags(cells(path)[i])) for i in places]
+    assert all(len(kind) == 1 for kind in kinds), f"one tag of {sorted(KINDS)} for each exercise"
+    for number, i in enumerate(places, 1):
+        heads = re.findall(r"^\*\*(\d+)(?: ·|\.)[^*]*\*\* (★{1,3}) \S", cells(path)[i - 1]["source"], re.M)
+        assert heads and int(heads[-1][0]) >= number, f"exercise {number} needs its number in bold, then ★, ★★ or ★★★"
+    assert path.parent.name != "nbs" or len(set().union(*kinds)) > 1, "exercises of two kinds or more"

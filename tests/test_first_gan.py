@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from notebooks import ROOT, cells, code_cells, python, tags
 
@@ -24,7 +25,7 @@ def lesson_cells():
 
 
 def test_the_whole_gan_is_a_page():
-    lines = [line for source in lesson_cells() for line in source.splitlines() if line.strip()]
+    lines = [line for source in lesson_cells() for line in source.splitlines() if line.strip() and line[:2] != "#|"]
     assert len(lines) <= 100
     assert not [line for line in lines if len(line) > 100]
 
@@ -123,6 +124,76 @@ WRONG_PUSH = {
     "the label is ignored": lambda t, label: 1 - torch.sigmoid(t),
     "only for 0 and 1": lambda t, label: torch.sigmoid(-t) if label == 1 else -torch.sigmoid(t),
 }
+
+
+def step_of_g(
+    G, D, opt_g, fake, seen=lambda fake: fake, label=1.0, clear=True, reduction="mean", out=lambda loss: loss.detach()
+):
+    on_fake = D(seen(fake))
+    loss = bce(on_fake, torch.full_like(on_fake, label), reduction=reduction)
+    if clear:
+        opt_g.zero_grad()
+    loss.backward()
+    opt_g.step()
+    return out(loss)
+
+
+def moves_both(G, D, opt_g, fake):
+    loss = step_of_g(G, D, opt_g, fake)
+    torch.optim.SGD(D.parameters(), lr=0.1).step()
+    return loss
+
+
+def frozen(G, D, opt_g, fake, afterwards=False):
+    D.requires_grad_(False)
+    loss = step_of_g(G, D, opt_g, fake)
+    D.requires_grad_(afterwards)
+    return loss
+
+
+def on_gradients(G, D, opt_g, fake):
+    loss = nn.functional.softplus(-D(fake)).mean()
+    for p, slope in zip(G.parameters(), torch.autograd.grad(loss, list(G.parameters()))):
+        p.grad = slope
+    opt_g.step()
+    return loss.item()
+
+
+WRONG_STEP = {
+    "as it was": lambda *a: step_of_g(*a, seen=lambda fake: fake.detach(), clear=False),
+    "still detached": lambda *a: step_of_g(*a, seen=lambda fake: fake.detach()),
+    "not cleared": lambda *a: step_of_g(*a, clear=False),
+    "label 0": lambda *a: step_of_g(*a, label=0.0),
+    "the sum of the losses": lambda *a: step_of_g(*a, reduction="sum"),
+    "two steps": lambda *a: (step_of_g(*a), a[2].step())[0],
+    "D moves too": moves_both,
+    "D stays frozen": frozen,
+    "with its graph": lambda *a: step_of_g(*a, out=lambda loss: loss),
+    "no loss": lambda *a: step_of_g(*a, out=lambda loss: None),
+}
+MESSAGE = {
+    "as it was": "G does not move",
+    "still detached": "G does not move",
+    "not cleared": "in the second step",
+    "label 0": "in the first step",
+    "the sum of the losses": "in the first step",
+    "two steps": "in the first step",
+    "D moves too": "D's weights have moved",
+    "D stays frozen": "D is left frozen",
+    "with its graph": "return the loss detached",
+    "no loss": "return the loss",
+}
+
+
+@pytest.mark.parametrize("what", WRONG_STEP)
+def test_a_wrong_step_gets_its_message(what):
+    with pytest.raises(AssertionError, match=MESSAGE[what]):
+        exercise("mended_step")["check_mended_step"](WRONG_STEP[what])
+
+
+@pytest.mark.parametrize("right", [step_of_g, lambda *a: frozen(*a, afterwards=True), on_gradients])
+def test_right_steps_are_accepted(right):
+    exercise("mended_step")["check_mended_step"](right)
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,13 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     with torch.no_grad():
         assert (drawn("a.onnx", z) - G(z)).abs().max() < 1e-4
     for words, said in [
-        ("house_numbers", "--onnx needs"), ("house_numbers --onnx a.onnx", "a.onnx exists"), ("nobody --onnx b.onnx", "'nobody'"),
+        ("house_numbers --onnx a.onnx", "a.onnx exists"), ("nobody --onnx b.onnx", "'nobody'"),
         ("house_numbers --onnx b.pt", "b.pt"), ("house_numbers --onnx nowhere/b.onnx", "nowhere"),
     ]:
         assert main(["export", *words.split()]) == 2
         out, err = capsys.readouterr()
         assert out == "" and said in err and err.count("\n") == 1, err
+    assert main(["export", "house_numbers"]) == 2 and "--onnx" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main("export house_numbers --onnx b.onnx".split()) == 2
     assert "pip install" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["a.onnx"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from dcgan.audit import audit
 from dcgan.catalogue import ABOUT
-from dcgan.cli import as_recipe, parse
+from dcgan.cli import parse
 from dcgan.datasets.sources import load
 from dcgan.networks import Generator, latent
 from dcgan.recipes import CPU, LIMITS, NETS, RECIPES, Recipe, command, differences, from_json, to_json
@@ -174,7 +174,8 @@ def test_the_command_gives_the_recipe_again(name, changes):
     recipe = RECIPES[name].replace(**changes)
     dcgan, train, word, *flags = shlex.split(command(recipe))
     assert (dcgan, train, word) == ("dcgan", "train", name)
-    assert as_recipe(parse(["train", name, *flags]).recipe) == recipe
+    typed, fields = parse(["train", name, *flags]).keywords["recipe"]
+    assert typed == name and RECIPES[name].replace(**fields) == recipe
     assert changes or not flags
 
 

@@ -12,8 +12,11 @@ sys.path[:0] = [str(ROOT / "nbs"), str(ROOT / "site")]
 import docments  # noqa: E402
 import lessonmap  # noqa: E402
 import pages  # noqa: E402
+import reading  # noqa: E402
+import terms  # noqa: E402
 from _sync import install_cell, settings  # noqa: E402
 
+from dcgan.evaluation.reports import trained  # noqa: E402
 from dcgan.weights import shipped  # noqa: E402
 
 
@@ -144,6 +147,44 @@ def test_the_glossary_is_in_order():
         assert (ROOT / "site" / target).exists()
 
 
+def test_a_word_of_the_glossary_is_a_link_where_it_first_stands():
+    left = {"generator", "batch", "mode collapse", "logit", "conditional GAN"}
+    text = "## A generator\n\n`batch` and $batch$, [a batch](x.md): two Batches of a generator.\n\n| a logit |\n\nOne batch."
+    linked = terms.linked(text, left)
+    assert linked.replace("{term}`Batches <batch>`", "Batches").replace("{term}`generator <generator>`", "generator") == text
+    assert linked.count("{term}") == 2 and left == {"mode collapse", "logit", "conditional GAN"}
+    assert terms.linked("A conditional GAN.", left) == "A {term}`conditional GAN <conditional GAN>`."
+    apart = "a random generator, a generator-like logits-to-go, <details>\nthe logit\n</details>"
+    assert terms.linked(apart, {"logit", "generator"}) == apart
+
+
+def test_words_that_mean_something_else_are_no_links():
+    assert "density" not in terms.wanted("01_game") and "density" in terms.wanted("15_latent") & terms.wanted("museum")
+    assert "generator" in terms.wanted("01_game") and "generator" not in terms.wanted("21_drawn"), "which has random ones"
+    assert terms.LATER | {word for _, word in terms.OTHERWISE} <= set(terms.terms())
+
+
+def test_every_word_of_the_glossary_is_linked_somewhere(made):
+    text = "\n".join(made[f"{pages.docname(p)}.ipynb"] for p in NOTEBOOKS if p.stem != "index")
+    linked = set(re.findall(r"\{term\}`[^`<]+ <([^>]+)>`", text))
+    assert linked == set(terms.terms())
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != "index"], ids=lambda p: p.stem)
+def test_the_questions_stand_before_the_link_to_the_next_lesson(path, made):
+    shown = [c.source for c in nbformat.reads(made[f"{pages.docname(path)}.ipynb"], as_version=4).cells]
+    links = [i for i, text in enumerate(shown) if re.search(r"^Next: \[", text, re.M)]
+    assert links in ([], [len(shown) - 1]) and all(shown[i].startswith("Next: ") for i in links)
+    if reading.entries()[path.stem].questions:
+        assert shown[-2 if links else -1].startswith("## Three questions")
+
+
+def test_the_teachers_page_is_on_the_site(made):
+    assert made["classroom/README.md"] == (ROOT / "classroom/README.md").read_text(encoding="utf-8")
+    assert "Teaching <classroom/README>" in made["index.md"] and "](classroom/README.md)" in made["index.md"]
+    assert "](../classroom/README.md)" in made["nbs/index.ipynb"]
+
+
 @pytest.mark.parametrize("room", [[p for p in LESSONS if (HOOD in p.parts) is hood] for hood in (False, True)], ids=["main", HOOD])
 def test_next_leads_to_the_next_lesson(room):
     for path, after in zip(room, room[1:]):
@@ -179,6 +220,13 @@ def test_the_playground_is_whole():
         for name in re.findall(r'(?:from|src=|href=)\s*"(?:\./)?([\w-]+\.(?:js|css))"', file.read_text(encoding="utf-8")):
             assert (folder / name).exists() and f'"{name}"' in build, f"{name} is copied"
         assert "://" not in file.read_text(encoding="utf-8"), f"{file.name} needs no other host"
+
+
+def test_the_playground_says_how_many_images_each_generator_saw():
+    build = (ROOT / "playground/build.py").read_text(encoding="utf-8")
+    for name, number in re.findall(r'Shown\("([\w-]+)", .*trained on ([\d,]+)', build):
+        if name in shipped():
+            assert trained(name)[1].images in (int(number.replace(",", "")), None), name
 
 
 def test_citation_and_classifiers_agree_with_the_settings():

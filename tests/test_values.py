@@ -35,6 +35,8 @@ def test_another_class_is_refused_by_name():
     must_be(str, name="a", other="b")
     with pytest.raises(ValueError, match="^name is 3; it must be a str"):
         must_be(str, name=3)
+    with pytest.raises(ValueError, match="^name is 'a'; it must be an int"):
+        must_be(int, name="a")
 
 
 def test_plain_values():
@@ -54,7 +56,7 @@ def test_more_memory_than_there_is():
     check_memory(1, "A byte")
     with pytest.raises(ValueError, match="^A book would need .* MiB of memory, and [0-9,]+ MiB are free; ask for less"):
         check_memory(10**18, "A book")
-    assert counted(12345) == "12,345" and counted(10**20) == "10^20"
+    assert counted(12345) == "12,345" and counted(10**20) == counted(9 * 10**20) == "10^20"
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
@@ -63,6 +65,8 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert home("./~x") == Path("~x") and home("") == Path()
     with pytest.raises(ValueError, match="~nobody_here is no home folder"):
         home("~nobody_here/x")
+    with pytest.raises(ValueError, match="~nobody_here is no home folder"):
+        home(Path("./~nobody_here"))  # a Path has dropped the "./" already
 
 
 def test_a_library_that_is_missing_is_named_with_its_command():

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from dcgan.networks import Discriminator, Generator
 from dcgan.recipes import RECIPES, to_json
-from dcgan.weights import ASSETS, find_model
+from dcgan.weights import ASSETS, find_model, from_hub
 
 from notebooks import HOOD, ROOT, refusing
 
@@ -203,6 +203,7 @@ def test_a_network_on_the_hub(tmp_path, monkeypatch, G):
         asked = hub(monkeypatch, answer, tmp_path)
         assert torch.equal(Generator.from_pretrained("hub:some-body/d.1").sample(2), G.sample(2))
         assert asked[-2:] == [("config.json", offline), ("model.safetensors", offline)] and "some-body/d.1" in asked[0]
+        assert from_hub("some-body/d.1") == tmp_path and asked[-1] == ("model.safetensors", offline)
 
 
 @pytest.mark.parametrize(
@@ -262,11 +263,12 @@ def test_published_with_a_card_made_of_the_run(asked, tmp_path):
     report = json.loads((ASSETS / "digits/report.json").read_text())
     card = asked.sent["README.md"].decode()
     for part in (
-        "license: apache-2.0", "Apache 2.0", "Trained on digits, 28×28", f"{report['steps']:,} steps", report["command"],
+        "Licence of the code: Apache 2.0", "Trained on digits, 28×28", f"{report['steps']:,} steps", report["command"],
         "digit-FID, not Inception FID: 0.57, from 4,000 samples and 1,000 held-out images of digits",
         'from dcgan.networks import Generator\nnet = Generator.from_pretrained("hub:some-body/d.1")\nimages = net.sample(64)',
     ):
         assert part in card, part
+    assert "license" not in card, "the card can't know what the data allow"
     for name in "config.json", "model.safetensors":
         (tmp_path / name).write_bytes(asked.sent[name])
     assert torch.equal(Generator.from_pretrained(tmp_path).sample(3), G.sample(3))
@@ -300,8 +302,9 @@ def test_a_wrong_name_or_run_asks_no_network(asked, tmp_path, G):
     for damage in "{", "[]", '{"steps": 3}', '{"steps": "three", "images": 4, "command": ""}', '{"evaluation": [1]}':
         (tmp_path / "saved/recipe.json").write_text(to_json(RECIPES["digits"]))
         (tmp_path / "saved/report.json").write_text(damage)
-        with pytest.raises(ValueError, match="holds no whole recipe.json and report.json"):
+        with pytest.raises(ValueError, match="holds no whole recipe.json and report.json") as e:
             G.push_to_hub("a/b", run=tmp_path / "saved")
+        assert ("report.json holds no names" in str(e.value)) == (damage == "[]")
     assert asked.repo is None
 
 

@@ -1,11 +1,18 @@
 "Plausible wrong answers to the exercises of lessons 02 to 04 and 06 to 09 are refused by their checks."
-import torch
+import math
+from copy import copy, deepcopy
 
-from dcgan.data import draws, order
-from dcgan.losses import d_loss
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import update_bn
+
+from dcgan.data import Batches, draws, order
+from dcgan.losses import d_loss, g_loss
+from dcgan.networks import latent
 from dcgan.recipes import Recipe
 from dcgan.shapes import Row
-from dcgan.steps import d_step, g_step
+from dcgan.steps import d_step, g_step, twice
 
 from notebooks import LESSONS, checks, refusing
 
@@ -48,6 +55,31 @@ def gap(A, B, of=lambda net: net.buffers(), most=lambda d: d.abs().max().item(),
     return put([most((a - b).float()) for a, b in zip(of(A), of(B))])
 
 
+def settled(G, batches=100, noise=lambda G, step: latent(64, G.z_dim, G.z_law, step=step), mode=True, after=None):
+    was = G.training
+    G.train(mode)
+    with torch.no_grad():
+        for step in range(batches):
+            G(noise(G, step))
+    G.train(was if after is None else after)
+
+
+def cumulative(G, momentum=0.1):
+    was, norms = G.training, [m for m in G.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m in norms:
+        m.momentum = None
+    settled(G, 20)
+    for m in norms:
+        m.momentum = momentum
+    G.train(was)
+
+
+def learned(G):
+    settled(G)
+    G(latent(64, G.z_dim, G.z_law)).square().mean().backward()
+    torch.optim.SGD(G.parameters(), lr=0.1).step()
+
+
 def flipped(x, seed, step, key=lambda seed, step: (4, seed, step), each=True, side=3):
     flip = torch.from_numpy(draws(*key(seed, step)).random(len(x) if each else 1) < .5)
     return torch.where(flip[:, None, None, None], x.flip(side), x)
@@ -68,8 +100,51 @@ def rounds(n, D, G, opt_d, opt_g, x, zs, of_d=lambda zs, i: zs[i], of_g=lambda z
     return g_step(D, G, opt_g, of_g(zs))
 
 
+def mended(D, G, opt_d, opt_g, x, z, of_d=lambda fake: fake.detach(), of_g=lambda fake: fake, clear="DG", late=False,
+           keep=False):
+    fake = G(z)
+    if "D" in clear:
+        opt_d.zero_grad()
+    d_loss(D(x), D(of_d(fake))).backward(retain_graph=keep)
+    opt_d.step()
+    if "G" in clear:
+        opt_g.zero_grad()
+    g_loss(D(of_g(fake))).backward()
+    opt_g.step()
+    if late:
+        opt_d.zero_grad()
+        opt_g.zero_grad()
+
+
+def old_answer(D, G, opt_d, opt_g, x, z):
+    own = torch.autograd.grad(g_loss(D(G(z))), list(G.parameters()))
+    d_step(D, G, opt_d, x, z)
+    for p, grad in zip(G.parameters(), own):
+        p.grad = grad
+    opt_g.step()
+
+
+def by_twice(D, G, opt_d, opt_g, x, z):
+    first, again = twice(G)
+    d_step(D, first, opt_d, x, z)
+    g_step(D, again, opt_g, z)
+
+
 def steep(run, net="D", of=lambda p: p.grad, size=lambda g: g.abs().max().item(), put=max, name="steepest"):
     return {name: put([size(of(p)) for p in getattr(run, net).parameters()])}
+
+
+def kept(best, value, net, first=math.inf, copied=deepcopy, below=lambda a, b: a < b, of=lambda net: net.state_dict()):
+    if below(value, best.get("value", first)):
+        best.update(value=value, weights=copied(of(net)))
+
+
+def steps(recipe, n):
+    return n // recipe.batch_size + (recipe.last_batch == "keep" and n % recipe.batch_size > 0)
+
+
+def epochs(recipe, had, n, steps=steps, put=lambda a, b: -(-a // b)):
+    return put(recipe.epochs * steps(recipe, had), steps(recipe, n))
 
 
 def small(**changes):
@@ -137,6 +212,17 @@ WRONG = {
         "the sum": lambda A, B: gap(A, B, most=lambda d: d.abs().sum().item(), put=sum),
         "the first": lambda A, B: gap(A, B, put=lambda v: v[0]),
     },
+    "settle": {
+        "nothing": ("those of a new network", lambda G: None),
+        "in eval mode": ("train mode only", lambda G: settled(G, mode=False)),
+        "five batches": ("of the error is left", lambda G: settled(G, 5)),
+        "normal noise": ("of the error is left", lambda G: settled(G, noise=lambda G, step: torch.randn(64, G.z_dim))),
+        "noise from 0 to 1": ("of the error is left", lambda G: settled(G, noise=lambda G, step: torch.rand(64, G.z_dim))),
+        "left in train mode": ("mode in which it was found", lambda G: settled(G, after=True)),
+        "left in eval mode": ("mode in which it was found", lambda G: settled(G, after=False)),
+        "momentum lost": ("momentum should be what it was", lambda G: cumulative(G, None)),
+        "trained": ("the weights were right", learned),
+    },
     "to_images": {
         "cut": lambda x: (x.float() + 1).mul(127.5).clamp(0, 255).to(torch.uint8),
         "wrapped": lambda x: (x.float() + 1).mul(127.5).round().to(torch.int64).to(torch.uint8),
@@ -172,6 +258,18 @@ WRONG = {
         "one step of D": lambda n, *a: rounds(1, *a),
         "nothing returned": lambda *a: rounds(*a) and (torch.zeros(2), torch.zeros(2)),
     },
+    "mended_round": {
+        "as it was": ("D's loss as well", lambda *a: mended(*a, of_d=lambda fake: fake, clear="", late=True, keep=True)),
+        "detached for G as well": ("G does not move", lambda *a: mended(*a, of_g=lambda fake: fake.detach())),
+        "no step of G": ("G does not move", lambda D, G, opt_d, opt_g, x, z: d_step(D, G, opt_d, x, z)),
+        "D not cleared": ("in the second round D", lambda *a: mended(*a, clear="G")),
+        "G not cleared": ("in the second round G", lambda *a: mended(*a, clear="D")),
+        "the old D's answer": ("asked D before its step", old_answer),
+        "G first": ("in the first round D", lambda D, G, opt_d, opt_g, x, z: (g_step(D, G, opt_g, z), d_step(D, G, opt_d, x, z))),
+        "other noise for G": ("in the first round G",
+                              lambda D, G, opt_d, opt_g, x, z: (d_step(D, G, opt_d, x, z), g_step(D, G, opt_g, z.flip(0) / 2))),
+        "optimisers exchanged": ("in the first round D", lambda D, G, opt_d, opt_g, x, z: mended(D, G, opt_g, opt_d, x, z)),
+    },
     "steepest": {
         "of G": lambda run: steep(run, net="G"),
         "weights": lambda run: steep(run, of=lambda p: p),
@@ -184,6 +282,17 @@ WRONG = {
         "no least memory": lambda epochs, steps: 1 - 20 / (epochs * steps),
         "the inverse": lambda epochs, steps: 1 / max(epochs * steps / 20, 2),
         "a tenth": lambda epochs, steps: 1 - 1 / max(epochs * steps / 10, 2),
+    },
+    "keep": {
+        "from 0": ("first measurement", lambda *a: kept(*a, first=0.)),
+        "not copied": ("these are the last weights", lambda *a: kept(*a, copied=lambda state: state)),
+        "the dict alone copied": ("these are the last weights", lambda *a: kept(*a, copied=copy)),
+        "the largest": ("the lowest value was 2.0", lambda *a: kept(*a, first=-1., below=lambda a, b: a > b)),
+        "the newest": ("the lowest value was 2.0", lambda *a: kept(*a, below=lambda a, b: a == a)),
+        "the first": ("the lowest value was 2.0", lambda *a: a[0] or kept(*a)),
+        "parameters alone": ("the running averages, too", lambda *a: kept(*a, of=lambda net: dict(net.named_parameters()))),
+        "nan as well": ("nan is no measurement", lambda *a: kept(*a, below=lambda a, b: not a >= b)),
+        "the later of two": ("keep the earlier", lambda *a: kept(*a, below=lambda a, b: a <= b)),
     },
     "small_paper": {
         "full width": lambda: small(filters=128),
@@ -199,6 +308,15 @@ WRONG = {
         "all dropped": lambda recipe, n: recipe.epochs * (n // recipe.batch_size) * recipe.batch_size,
         "the last batch filled up": lambda recipe, n: recipe.epochs * -(-n // recipe.batch_size) * recipe.batch_size,
     },
+    "epochs_for": {
+        "as many images": ("744 epochs", lambda recipe, had, n: -(-recipe.epochs * had // n)),
+        "as many epochs": ("744 epochs", lambda recipe, had, n: recipe.epochs),
+        "steps": ("the epochs stay", lambda recipe, had, n: recipe.epochs * steps(recipe, had)),
+        "rounded down": ("round up", lambda *a: epochs(*a, put=lambda a, b: a // b)),
+        "all kept": ("744 epochs", lambda *a: epochs(*a, steps=lambda recipe, n: -(-n // recipe.batch_size))),
+        "all dropped": ("keeps the last batch", lambda *a: epochs(*a, steps=lambda recipe, n: n // recipe.batch_size)),
+        "a float": ("a whole number", lambda *a: float(epochs(*a))),
+    },
 }
 
 
@@ -212,6 +330,32 @@ def test_the_helpers_of_the_wrong_answers_are_right():
     found = checks(*LESSON)
     helpers = {"to_image": image, "suspicious": bright, "receptive_field": seen, "halving_padding": padding,
                "from_seven": seven, "house_layers": house, "buffer_gap": gap, "mirrored": flipped, "places": taken,
-               "mixed_d_loss": mixed, "round_of": rounds, "steepest": steep, "small_paper": small}
+               "mixed_d_loss": mixed, "round_of": rounds, "steepest": steep, "small_paper": small, "settle": settled,
+               "mended_round": mended, "keep": kept, "epochs_for": epochs}
     for name, helper in helpers.items():
         found[name](helper)
+
+
+def by_hand(best, value, net):
+    if not math.isnan(value) and (not best or value < best["value"]):
+        best["value"], best["weights"] = value, {name: t.clone() for name, t in net.state_dict().items()}
+
+
+def by_batches(recipe, had, n):
+    def steps(k):
+        return len(Batches(torch.zeros(k, 1, 2, 2, dtype=torch.uint8), recipe.batch_size, last=recipe.last_batch))
+    return math.ceil(recipe.epochs * steps(had) / steps(n))
+
+
+RIGHT = {
+    "settle": (cumulative, lambda G: update_bn(latent(1280, G.z_dim, G.z_law).split(64), G), lambda G: settled(G, 60)),
+    "mended_round": (by_twice, lambda D, G, opt_d, opt_g, x, z: (d_step(D, G, opt_d, x, z), g_step(D, G, opt_g, z)),
+                     lambda *a: mended(*a, clear="", late=True)),
+    "keep": (by_hand, lambda *a: kept(*a, copied=lambda state: {name: t.detach().clone() for name, t in state.items()})),
+    "epochs_for": (by_batches,),
+}
+
+
+@pytest.mark.parametrize("name, i", [(name, i) for name, answers in RIGHT.items() for i in range(len(answers))])
+def test_another_right_answer_is_accepted(name, i):
+    checks(*LESSON)[name](RIGHT[name][i])

@@ -60,7 +60,7 @@ def check_shape(size: int | None,     # side of the images; None: as they are
     if channels is not None:
         whole(1, channels=channels)
         if channels not in (1, 3):
-            raise ValueError(f"channels={channels}, expected 1 (grey), 3 (RGB) or None")
+            raise ValueError(f"channels is {channels}; it must be 1 (grey), 3 (RGB) or None.")
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-13
 # Pillow knows the names of these formats, but can't decode them by itself
@@ -209,7 +209,7 @@ def _mapped(folder: Path) -> tuple[Tensor, dict] | None:
 def writing_in(folder: Path,  # where a block writes
                other: str     # what chooses another folder
               ) -> Iterator[None]:
-    "The system's own errors become one sentence that names the folder; ours have no number and pass."
+    "An OSError of the system becomes one sentence that names the folder; one of ours, which has no errno, passes as it is."
     try:
         yield
     except OSError as e:

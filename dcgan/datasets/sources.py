@@ -429,7 +429,7 @@ def _folder(want: Want) -> Bank:
     "Any folder of images; sub-folders train and test (val, valid, validation) are the splits, else there is no test split."
     root, cache = place(want.name.removeprefix("folder:"), "the folder after folder:"), cache_root(want.data_dir)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {printable(root)}: give that of a folder of images")
+        raise FileNotFoundError(f"there is no folder {printable(root)}: give the place of the images as folder:PATH")
     if root.resolve().name in _own(root.resolve().parent):
         raise ValueError(f"{printable(root)} was {_OURS}: give a folder of images of your own")
     root, beside = _split(root, want, cache)

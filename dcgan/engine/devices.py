@@ -6,6 +6,7 @@ __all__ = ['PRECISIONS', 'BACKENDS', 'pick_device', 'has_bf16', 'has_tensor_core
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-03
 import ctypes
+import os
 
 import psutil
 import torch
@@ -72,11 +73,12 @@ def keep_memory() -> bool: # whether the allocator understood
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-24
 def set_threads(threads: int | None, # from 1; None: as torch has them
                ) -> None:
-    "How many threads share an operation; ValueError for less than one."
+    "How many threads share an operation; ValueError for less than one, or for so many that torch ends without a word."
     if threads is None:
         return
-    if threads < 1:
-        raise ValueError(f"threads is {threads}; it must be a whole number from 1.")
+    most = max(64, 4 * os.cpu_count())
+    if not 1 <= threads <= most:
+        raise ValueError(f"threads is {threads}; it must be a whole number from 1, and on this machine at most {most}.")
     torch.set_num_threads(threads)
 
 def tune(device: str = "auto",       # as for `pick_device`
@@ -96,9 +98,18 @@ BACKENDS = "none", "inductor", "cudagraphs", "eager"
 def compiled(net: nn.Module, # on its device
              backend: str,   # of torch.compile: one of BACKENDS
             ) -> nn.Module:  # the same network
-    "Its forward pass compiled at its first call, in place; ValueError for a backend that there is not."
-    if known("compile", backend, BACKENDS) != "none":
-        net.compile(backend=backend)
+    "Its forward pass compiled at its first call, in place; ValueError for a backend that there is not, or that fails here."
+    if known("compile", backend, BACKENDS) == "none":
+        return net
+    try:
+        torch.compile(lambda x: 2 * x + 1, backend=backend)(torch.ones(8, device=next(net.parameters()).device))
+    except Exception as e:  # whatever is missing says it in its own way: a compiler, its headers, triton
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
+        raise ValueError(
+            f"compile={backend!r} does not work on this machine ({reason}); "
+            "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton."
+        ) from None
+    net.compile(backend=backend)
     return net
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-26
@@ -111,7 +122,10 @@ def crowded(device: torch.device, # where it will run
            ) -> str:              # a note, or ""
     "Whether other processes use the cores that this one's threads are meant for, just now."
     threads, cores = torch.get_num_threads(), psutil.cpu_count()
-    if device.type != "cpu" or threads == 1 or cores - (busy := busy_cores()) > threads - 0.5:
+    if device.type != "cpu" or threads == 1:
+        return ""
+    busy = busy_cores()
+    if cores - busy > threads - 0.5:
         return ""
     return f"other processes keep {busy:.1f} of {cores} cores busy: with --threads 1 this will be faster"
 

@@ -64,7 +64,7 @@ class Judge(Network):
         check_maps(x, "The images")
         if x.shape[1:] != self.in_shape:
             (c, h, w), (c2, h2, w2) = x.shape[1:], self.in_shape
-            raise ValueError(f"The images are {h}×{w} with {c} channel{'s'[:c - 1]}, this judge takes {h2}×{w2} with {c2}: "
+            raise ValueError(f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this judge takes {h2}×{w2} with {c2}: "
                              "have them resized, or take a judge of such images.")
         return self.layers(x.to(self.head.weight.dtype))
 

@@ -32,7 +32,7 @@ from ..weights import ASSETS
 class Look(NamedTuple):
     "Features and class probabilities of n images, by a judge."
     features: Tensor  # (n, num_features)
-    probs: Tensor     # (n, classes): its answer to the first question
+    probs: Tensor     # (n, classes): of its first output, for digits the ten classes
 
 @torch.no_grad()
 def look(judge: Judge,        # in eval mode
@@ -124,7 +124,7 @@ def fitted(x: Tensor,        # (n, c, h, w) in [-1, 1]
             f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it and in the images {tuple(x.shape)}."
         )
     c, h, w = in_shape
-    whole(1, height=h, side=w)
+    whole(1, height=h, width=w)
     if x.shape[1] > c:
         x = (x * GREY.to(x)).sum(1, keepdim=True)
     if x.shape[2:] != (h, w):
@@ -292,8 +292,8 @@ def diversity(fake: Look,    # of generated images
     for seen in fake, real:
         check_probs(seen.probs)
     if (
-        not len(fake.features) == len(fake.probs)
-        or not len(real.features) == len(real.probs)
+        len(fake.features) != len(fake.probs)
+        or len(real.features) != len(real.probs)
         or fake.probs.shape[1] != real.probs.shape[1]
     ):
         raise ValueError("A look needs features and probabilities of the same images, and both looks the same classes.")
