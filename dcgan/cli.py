@@ -99,6 +99,8 @@ def train(recipe: OneRecipe,             # what to train
     from dcgan.engine.cost import check_fits, explained
     from dcgan.recipes import RECIPES
     name, changes = recipe
+    if resume and run is None:
+        raise ValueError("--resume needs the folder of the run: --run runs/NAME-001.")
     folder = RunFolder(run or partial(new_run, name), resume, pictures=save_plots, keep_every=keep_every)
     r = (started(run, name) if resume else RECIPES[name]).replace(**changes)
     check_fits(r, device, precision)

@@ -376,10 +376,13 @@ def describe(trainer: Trainer, # about to train
     data = f" of {r.data}" if hasattr(r, "data") else ""
     several = f" in each of {e.world} processes" if e.world > 1 else ""
     tables = [f"G: z → x\n{nets['G'].table}", f"D: x → logit\n{nets['D'].table}"]
-    lines = [] if trainer.step and verbose == 1 else tables  # a run that goes on was described when it began
-    where = f"{e.device}, {e.precision}, {torch.get_num_threads()} threads{several}"
+    threads = torch.get_num_threads()
+    where = f"{e.device}, {e.precision}, {threads} thread{'s' if threads > 1 else ''}{several}"
+    if trainer.step and verbose == 1:  # a run that goes on was described when it began
+        at = f"{trainer.kept or 'goes on'}, step {trainer.step:,} of {trainer.total:,}"
+        return "; ".join([at, where, *(note.rstrip(".") for note in trainer.notes)])
     steps = f"{len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs"
-    lines += [f"{len(trainer.images):,} images{data}, {steps}; {where}", *trainer.notes, *filter(None, [trainer.kept])]
+    lines = [*tables, f"{len(trainer.images):,} images{data}, {steps}; {where}", *trainer.notes, *filter(None, [trainer.kept])]
     if verbose >= 2:
         lines += [f"{name}: {getattr(trainer, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3:

@@ -244,7 +244,7 @@ def test_training_is_measured_every_few_epochs_and_resumes(here, capsys):
     rows = list(csv.DictReader(open("whole/history.csv")))
     assert [row["epoch"] for row in rows if row["digit_fid"]] == ["1", "3"] and Image.open(
         "whole/losses.png"
-    ).size == (880, 240)
+    ).size == (672, 272)
     assert (
         main(
             ["train", "digits", "--run", "parts", "--epochs", "4", *few, "--evaluate-every", "2", "--decay", "none"]

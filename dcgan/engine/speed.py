@@ -266,9 +266,9 @@ def standings(recipe: Recipe,     # that was raced
         f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in {len(found.laps)} rounds); "
         f"MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}",
         f"{c.d_macs / 1e6:,.1f} + {c.g_macs / 1e6:,.1f} million multiply-adds an image (D's step + G's; "
-        f"the textbook's: {textbook_macs(recipe) / 1e6:,.1f}), "
+        f"the textbook's: {textbook_macs(recipe) / 1e6:,.1f}),",
         f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about {mib:,.0f} MiB with its maps",
         f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, "
-        f"batch {recipe.batch_size}; {found.device}, ours in {found.precision}, the textbook's in fp32; "
+        f"batch {recipe.batch_size}; {found.device}, ours in {found.precision}, the textbook's in fp32;",
         f"peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}",
     ])
