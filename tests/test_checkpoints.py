@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 import dcgan.checkpoints
-from dcgan.checkpoints import animate_folder, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.checkpoints import ENTRIES, animate_folder, clear_leftovers, find_checkpoint, new_run, read_checkpoint
 from dcgan.cli import main
 from dcgan.datasets.sources import load
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
@@ -87,6 +87,7 @@ SPOILT = {
         "parameter group",
     ),
     "Adam without groups": (lambda state: state["opt_g"].pop("param_groups"), "param_groups"),
+    "text for Adam's state": (lambda state: state["opt_g"].update(state="none"), "does not fit its recipe"),
 }
 
 
@@ -100,6 +101,15 @@ def test_a_state_that_does_not_fit_is_said_before_anything_is_written(run, name)
     said = refusal(resumed, run)
     assert words in said and str(run) in said and "start a new run" in said, said
     assert contents(run) == before
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_part_that_is_missing_is_named(run, name):
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    del state[name]
+    torch.save(state, run / "checkpoint.pt")
+    with pytest.raises(ValueError, match=f"checkpoint.pt lacks {name}$"):
+        read_checkpoint(run / "checkpoint.pt", from_json((run / "recipe.json").read_bytes()))
 
 
 def test_what_is_no_file_is_not_waited_for(run):
