@@ -54,7 +54,7 @@ def train(words, data, capsys):
 
 def whole(run, recipe, images, epochs, plots=True):
     "Is the folder complete, and did the run see what it should?"
-    assert {p.name for p in run.iterdir()} == (MADE if plots else {p for p in MADE if not p.endswith((".png", ".gif"))})
+    assert {p.name for p in run.iterdir()} == (MADE if plots else {p for p in MADE if not p.endswith((".png", ".gif", "samples"))})
     assert from_json((run/"recipe.json").read_bytes()) == recipe
     rows = (run/"history.csv").read_text().splitlines()
     seen = images if recipe.last_batch == "keep" and images % 4 != 1 else images//4*4

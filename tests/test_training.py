@@ -606,7 +606,7 @@ def test_the_note_is_printed(tiny, begun, capsys):
     (begun / "checkpoint.pt").write_bytes(b"PK")
     train(tiny.replace(epochs=2), begun, resume=True, verbose=1)
     assert (
-        "checkpoint.pt is cut short or is no checkpoint (File is not a zip file); going on from the one before it, step 4."
+        "checkpoint.pt is cut short or is no checkpoint (File is not a zip file); going on from the one before it, step 4\n"
         in capsys.readouterr().out
     )
 
