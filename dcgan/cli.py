@@ -113,13 +113,11 @@ def train(recipe: OneRecipe,             # what to train
     return say_end(trainer, folder, flags)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15s
-def started(run: Path | None, # its folder, where it was said
-            name: str,        # of the recipe that was typed
+def started(run: Path, # its folder
+            name: str, # of the recipe that was typed
            ) -> "Recipe":
     "The recipe of the run that goes on. ValueError where it is another one than the named."
     from dcgan.recipes import from_json
-    if run is None:
-        raise ValueError("--resume needs the folder of the run: --run runs/NAME-001.")
     recipe = from_json((run / "recipe.json").read_bytes())
     if recipe.name != name:
         raise ValueError(f"{run} is a run of {recipe.name}, not of {name}.")
@@ -476,16 +474,19 @@ def open_streams() -> None:
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
     "Inside the block a Ctrl-C that meets a finaliser, where Python can only report it, comes again a moment later."
-    report = sys.unraisablehook
+    report, later = sys.unraisablehook, []
     def again(lost):
         if lost.exc_type is not KeyboardInterrupt:
             return report(lost)
-        Timer(.01, signal.raise_signal, [signal.SIGINT]).start()
+        later.append(Timer(.01, signal.raise_signal, [signal.SIGINT]))
+        later[-1].start()
     sys.unraisablehook = again
     try:
         yield
     finally:
         sys.unraisablehook = report
+        for timer in later:
+            timer.cancel()
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25dw
 def say_why(error: BaseException, # that ended a command
