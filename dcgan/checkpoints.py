@@ -159,7 +159,7 @@ def check_recipe(recipe: Recipe, # asked for
     text = (folder / "recipe.json").read_bytes()
     if other := changed(from_json(text), recipe):
         raise ValueError(
-            f"{folder} was started with another recipe ({other}); only the epochs may change with resume=True."
+            f"{folder} was started with another recipe ({other}); only epochs and data may change with resume=True."
         )
     then, now = json.loads(text), json.loads(to_json(recipe))
     if any(then.get(k, now[k]) != now[k] for k in ("g_layers", "d_layers")):
