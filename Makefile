@@ -6,7 +6,9 @@ DOCS := .venv/.docs
 NBGRADER := .venv/.nbgrader
 NODE := playground/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/under_the_hood/*.ipynb))
-NB := $(if $(N),$(filter %/$(patsubst %.ipynb,%,$(notdir $(N))).ipynb,$(NOTEBOOKS)),$(NOTEBOOKS))
+LESSON = $(basename $(notdir $(N)))
+MATCHING = $(filter %/$(LESSON).ipynb,$(NOTEBOOKS)) $(foreach nb,$(NOTEBOOKS),$(if $(findstring /$(LESSON)_,$(nb)),$(nb)))
+NB = $(if $(N),$(or $(strip $(MATCHING)),$(error N=$(N) is no lesson here; give its name or number, such as N=03_shapes or N=03)),$(NOTEBOOKS))
 JOBS ?= 2
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Lessons run $(JOBS) at a time, so each gets its share of the cores; bars and debugger notes would go to stored outputs.
@@ -22,7 +24,7 @@ help:
 	@echo "make train [ARGS='--epochs 5']  train on the digits, write a numbered folder runs/digits-001"
 	@echo "make test                       everything that is checked: sync, lessons, tests"
 	@echo "make lab                        open JupyterLab on the lessons"
-	@echo "make nbval [N=03_shapes]        run the lessons again and compare every stored output"
+	@echo "make nbval [N=03]               run the lessons again and compare every stored output"
 	@echo "make portable [N=03_shapes]     the same as other machines would: older processors, one thread and two; an hour for all"
 	@echo "make colab [N=03_shapes]        run the main path with Colab's versions of IPython, ipywidgets, matplotlib and numpy"
 	@echo "make minutes [N=03_shapes]      measure how long lessons take to run, for the index and the site"

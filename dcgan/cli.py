@@ -515,7 +515,8 @@ def main(argv: list[str] | None = None, # the words after `dcgan`; None: those o
         ) -> int:                       # exit status
     "The `dcgan` command: 0; 2 for a user's mistake and 1 for a lost process, said in a sentence; 130 after Ctrl-C."
     open_streams()
-    argv = list(sys.argv[1:] if argv is None else argv)
+    whole = argv is None
+    argv = list(sys.argv[1:] if whole else argv)
     try:
         try:
             with interrupts_kept():
@@ -529,4 +530,8 @@ def main(argv: list[str] | None = None, # the words after `dcgan`; None: those o
         status = 141 if isinstance(e, BrokenPipeError) else say_why(e, argv)
         for stream in 1, 2:  # what is left goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    distributed = sys.modules.get("torch.distributed")  # there where PyTorch is
+    if whole and distributed and distributed.is_available() and distributed.is_initialized():
+        from dcgan.engine.processes import leave
+        leave(status)
     return status

@@ -169,3 +169,16 @@ def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
     for command in ([tmp_path / "fresh/bin/dcgan"], [python, "-m", "dcgan"]):
         out = run(*command, "--help", cwd=tmp_path, env=env)
         assert all(verb in out for verb in ("train", "sample", "shapes", "recipes"))
+
+
+@pytest.mark.parametrize("given", ["03", "03_shapes", "nbs/03_shapes.ipynb"])
+def test_make_takes_a_lesson_by_number_name_or_path(given):
+    said = run("make", "-n", "-o", "setup", "execute", f"N={given}", cwd=ROOT)
+    assert re.findall(r"nbs/\S+\.ipynb", said) == ["nbs/03_shapes.ipynb"]
+
+
+@pytest.mark.parametrize("given", ["99", "3", "shapes", "03_shape"])
+def test_make_runs_nothing_where_no_lesson_has_the_name(given):
+    "An empty list of notebooks would be all of them."
+    done = subprocess.run(["make", "-n", "-o", "setup", "nbval", f"N={given}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and f"N={given} is no lesson here; give its name or number" in done.stderr

@@ -26,7 +26,7 @@ ALONE = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", 
 TEN_STEPS = """
 import sys, torch
 from dcgan.recipes import NETS, RECIPES
-from dcgan.engine.processes import engine_for
+from dcgan.engine.processes import engine_for, leave
 from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 torch.set_num_threads(1)
@@ -40,6 +40,7 @@ run.train()
 if run.engine.main:
     torch.save({"world": run.engine.world, "rows": [[r["loss_d"], r["loss_g"]] for r in run.history.rows],
                 "weights": torch.cat([p.detach().flatten() for net in (run.G, run.D) for p in run.engine.bare(net).parameters()])}, sys.argv[1])
+leave(0)
 """
 
 
@@ -74,6 +75,35 @@ def dcgan(*words, launcher=TORCHRUN, **options):
         text=True,
         **options,
     )
+
+
+AT_THE_END = """
+import atexit, sys
+class Told:
+    def __del__(self): print("shut down", flush=True)
+told = Told()
+atexit.register(print, "exit functions")
+from dcgan.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_launched_command_ends_without_the_shutdown_of_the_interpreter(tmp_path):
+    "A thread of torch.distributed that frees a tensor while the interpreter shuts down would abort the process."
+    (script := tmp_path / "command.py").write_text(AT_THE_END)
+    for launcher in [sys.executable], [*TORCHRUN, "--"]:
+        words = "train", *FLAGS, "--epochs", "1", "--verbose", "0", "--run", str(tmp_path / f"run{len(launcher)}")
+        done = subprocess.run([*launcher, script, *words], env=ALONE, capture_output=True, text=True, timeout=HANGS)
+        assert done.returncode == 0, done.stderr
+        launched = launcher != [sys.executable]
+        assert done.stdout.split("\n")[:-1].count("exit functions") == (2 if launched else 1)
+        assert ("shut down" in done.stdout) != launched
+
+
+def test_leave_runs_exit_functions_keeps_what_was_printed_and_the_status():
+    program = "import atexit; from dcgan.engine.processes import leave; atexit.register(print, 'bye'); print('hi'); leave(3)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "hi\nbye\n"), done.stderr
 
 
 def workers(parent):

@@ -2,18 +2,19 @@
 
 # %% auto #0
 __all__ = ['LAUNCHED', 'FOREIGN', 'EVERY', 'LOST', 'TRACKERS', 'world', 'alone_among_many', 'without', 'Processes', 'engine_for',
-           'Track']
+           'leave', 'Track']
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-03
 import atexit
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +172,15 @@ def engine_for(device: str = "auto",     # "auto", "cpu", "cuda", "cuda:1", "mps
         precision = engine.ask(lambda: precision_of(run))
     engine.precision = pick_precision(precision, engine.device)
     return engine
+
+# %% ../../nbs/under_the_hood/29_processes.ipynb #10c-11b
+def leave(status: int,  # for the launcher: 0, or why not
+         ) -> NoReturn:
+    "End this process after what is registered for its end, without the shutdown of the interpreter."
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-41
 TRACKERS = {"tensorboard": "'dcgan[track]'", "wandb": "wandb", "trackio": "trackio"}  # name: what pip installs
