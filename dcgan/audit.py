@@ -24,24 +24,36 @@ from .networks import Discriminator, Generator, labels_from
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-07
 class Op(NamedTuple):
     "One operation of a run, as PyTorch carried it out."
-    name: str              # aten's name, without the underscore of in-place forms: "leaky_relu"
+    # aten's name, without the underscore of in-place forms: "leaky_relu"
+    name: str
     kind: str              # "conv" or "linear" for a layer with weights, else ""
-    where: str             # the module that ran it, or "tanh after conv3" if a function did
+    # the module that ran it, or "tanh after conv3" if a function did
+    where: str
     args: dict             # its arguments, under the names of aten's schema
-    reads: set             # numbers of the operations whose results it reads; -1: the net's input
+    # numbers of the operations whose results it reads; -1: the net's input
+    reads: set
     shape: tuple           # of what went in
     y: Tensor              # what came out, a copy
-    weight: Tensor | None  # its largest argument that does not depend on the net's input
+    # its largest argument that does not depend on the net's input
+    weight: Tensor | None
 
 def _kind(name, shape, weight, n):
-    "A matrix product with a row for each of `n` images is fully connected; with a row for each pixel, a 1×1 convolution."
-    if weight is None or not re.search("convolution|^(addmm|mm|bmm|baddbmm|addmv|mv|linear|matmul)$", name):
+    """A matrix product with a row for each of `n` images is fully connected; with a
+    row for each pixel, a 1×1 convolution."""
+    if weight is None or not re.search(
+        "convolution|^(addmm|mm|bmm|baddbmm|addmv|mv|linear|matmul)$", name
+    ):
         return ""
-    return "linear" if "convolution" not in name and shape.numel() == n * shape[-1] else "conv"
+    return (
+        "linear"
+        if "convolution" not in name and shape.numel() == n * shape[-1]
+        else "conv"
+    )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-09
 class _Recorder(TorchDispatchMode):
-    "Notes every operation that depends on the batch `x`; the result of number `boost` is scaled up to 10,000."
+    """Notes every operation that depends on the batch `x`; the result of number
+    `boost` is scaled up to 10,000."""
     def __init__(self, x, boost):
         super().__init__()
         self.n, self.boost, self.ops = len(x), boost, []
@@ -49,50 +61,89 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        flows, rest = ([t for t in given if (id(t) in self.made) == flow] for flow in (True, False))
+        flows, rest = (
+            [t for t in given if (id(t) in self.made) == flow] for flow in (True, False)
+        )
         out = func(*args, **(kwargs or {}))
-        results = [t for t in tree_leaves(out) if isinstance(t, Tensor)] if flows else []
+        results = (
+            [t for t in tree_leaves(out) if isinstance(t, Tensor)] if flows else []
+        )
         if results:
             if self.boost == len(self.ops):
                 results[0].div_(results[0].abs().max().clamp(1e-30)).mul_(1e4)
-            name, reads = func._schema.name.split("::")[1].rstrip("_"), {self.made[id(t)][0] for t in flows}
-            args = dict(zip((a.name for a in func._schema.arguments), args)) | (kwargs or {})
+            name, reads = func._schema.name.split("::")[1].rstrip("_"), {
+                self.made[id(t)][0] for t in flows
+            }
+            args = dict(zip((a.name for a in func._schema.arguments), args)) | (
+                kwargs or {}
+            )
             weight, shape = max(rest, key=Tensor.numel, default=None), flows[0].shape
             kind = _kind(name, shape, weight, self.n)
-            where = self.stack[-1] or (f"{kind} number {1 + sum(bool(op.kind) for op in self.ops)}" if kind else "")
-            self.made |= {id(t): (len(self.ops), t) for t in results}  # `t` stays alive, so that its id stays its own
+            where = self.stack[-1] or (
+                f"{kind} number {1 + sum(bool(op.kind) for op in self.ops)}"
+                if kind
+                else ""
+            )
+            # `t` stays alive, so that its id stays its own
+            self.made |= {id(t): (len(self.ops), t) for t in results}
             self.last = where or self.last
             where = where or f"{name} after {self.last}"
-            self.ops.append(Op(name, kind, where, args, reads, shape, results[0].clone(), weight))
+            self.ops.append(
+                Op(name, kind, where, args, reads, shape, results[0].clone(), weight)
+            )
         return out
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-11
 def _check_net(net) -> None:
     if not isinstance(net, nn.Module):
-        raise TypeError(f"expected a network (a torch.nn.Module), got {type(net).__name__}")
+        raise TypeError(
+            f"expected a network (a torch.nn.Module), got {type(net).__name__}"
+        )
 
-def watch(net: nn.Module,            # any network
-          x: Tensor,                 # a batch of its inputs
-          boost: int | None = None) -> tuple[Tensor, list[Op]]:  # number of the operation whose result is scaled up to 10,000
-    "Run `net` in training mode; buffers, modes, gradients and random state stay as they were."
+def watch(
+    net: nn.Module,  # any network
+    x: Tensor,       # a batch of its inputs
+    # number of the operation whose result is scaled up to 10,000
+    boost: int | None = None,
+) -> tuple[Tensor, list[Op]]:
+    """Run `net` in training mode; buffers, modes, gradients and random state stay as
+    they were."""
     _check_net(net)
     if not isinstance(x, Tensor):
-        raise ValueError(f"x must be a batch of the network's inputs, a tensor, got {type(x).__name__}")
-    labels = labels_from(None, net.classes, len(x), 0) if isinstance(net, (Generator, Discriminator)) else []
+        raise ValueError(
+            "x must be a batch of the network's inputs, a tensor, got"
+            f" {type(x).__name__}"
+        )
+    labels = (
+        labels_from(None, net.classes, len(x), 0)
+        if isinstance(net, (Generator, Discriminator))
+        else []
+    )
     inputs = x, *(y.to(x.device) for y in labels)
-    modes, recorder, hooks = {m: m.training for m in net.modules()}, _Recorder(x, boost), []
+    modes, recorder, hooks = (
+        {m: m.training for m in net.modules()}, _Recorder(x, boost), [],
+    )
     def leave(*_): recorder.stack.pop()
     try:
         for name, m in net.named_modules():
             hooks += [
                 m.register_forward_pre_hook(
-                    lambda m, _, name=name: recorder.stack.append("" if any(m.children()) else name)
+                    lambda m, _, name=name: recorder.stack.append(
+                        "" if any(m.children()) else name
+                    )
                 ),
                 m.register_forward_hook(leave, always_call=True),
             ]
         net.train()
-        with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.no_grad(), recorder:
-            return functional_call(net, {name: b.clone() for name, b in net.named_buffers()}, inputs), recorder.ops
+        with torch.random.fork_rng(
+            [x.device] if x.is_cuda else []
+        ), torch.no_grad(), recorder:
+            return (
+                functional_call(
+                    net, {name: b.clone() for name, b in net.named_buffers()}, inputs
+                ),
+                recorder.ops,
+            )
     finally:
         for hook in hooks:
             hook.remove()
@@ -107,10 +158,16 @@ class Trace(NamedTuple):
     x: Tensor                         # the batch that went in
     y: Tensor                         # what came out
     ops: list                         # the operations, in order
-    made: tuple | None = None         # for the D of a pair: shape of the images that G makes
-    takes_logits: bool | None = None  # whether D's loss has a sigmoid in it; None: not known
-    def after(self, i: int) -> tuple[list[Op], list[int]]:  # number of a layer; -1: the input
-        "What layer `i` leads to: the operations before the next layers, and those layers' numbers."
+    # for the D of a pair: shape of the images that G makes
+    made: tuple | None = None
+    # whether D's loss has a sigmoid in it; None: not known
+    takes_logits: bool | None = None
+    def after(
+        self,
+        i: int,  # number of a layer; -1: the input
+    ) -> tuple[list[Op], list[int]]:
+        """What layer `i` leads to: the operations before the next layers, and those
+        layers' numbers."""
         reach, between, layers = {i}, [], []
         for j, op in enumerate(self.ops):
             if reach & op.reads and op.kind:
@@ -126,20 +183,27 @@ class Trace(NamedTuple):
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-17
 def _guesses(net):
-    "Inputs that the first weights suggest: images of the usual sides, then latent vectors. Ours say what they take."
+    """Inputs that the first weights suggest: images of the usual sides, then latent
+    vectors. Ours say what they take."""
     _check_net(net)
     if isinstance(net, (Generator, Discriminator)):
         return [(net.z_dim,) if isinstance(net, Generator) else net.in_shape]
     w = next((p for p in net.parameters() if p.ndim > 1), torch.empty(()))
-    return [(w.shape[1], side, side) for side in (28, 32, 64, 96, 128) if w.ndim == 4] + [
-        shape for z in w.shape[:2] for shape in ((z,), (z, 1, 1))
-    ]
+    return [
+        (w.shape[1], side, side) for side in (28, 32, 64, 96, 128) if w.ndim == 4
+    ] + [shape for z in w.shape[:2] for shape in ((z,), (z, 1, 1))]
 
 def _batch(net, shape):
-    "Eight images in [-1, 1], or eight normal latent vectors; the global random state is left alone."
-    if not isinstance(shape, (tuple, list)) or not shape or not all(isinstance(n, Integral) and n > 0 for n in shape):
+    """Eight images in [-1, 1], or eight normal latent vectors; the global random
+    state is left alone."""
+    if (
+        not isinstance(shape, (tuple, list))
+        or not shape
+        or not all(isinstance(n, Integral) and n > 0 for n in shape)
+    ):
         raise ValueError(
-            f"input_shape={str(shape)[:30]!r}: expected the shape of one input, such as (100,) or (1, 28, 28)"
+            f"input_shape={str(shape)[:30]!r}: expected the shape of one input, such as"
+            " (100,) or (1, 28, 28)"
         )
     x = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     return (x.clamp(-1, 1) if x[0, 0].numel() > 1 else x).to(next(net.parameters(), x))
@@ -149,14 +213,16 @@ def trace(net: nn.Module,              # the network
           shape: tuple | None = None,  # of one input; None: find one
           role: str | None = None,     # "G", "D", or None: by what it does
           **more) -> Trace:
-    "Run `net` on an input that suits it, and note what it does; `more` is for Trace. ValueError if no input suits."
+    """Run `net` on an input that suits it, and note what it does; `more` is for
+    Trace. ValueError if no input suits."""
     given, told = more.get("made") if shape is None else shape, ""
     for s in ([] if given is None else [given]) + _guesses(net) * (shape is None):
         x = _batch(net, s)
         try:
             y, ops = watch(net, x)
         except Exception as e:
-            y, told = None, told or (str(e).splitlines() or [type(e).__name__])[0]  # it may raise anything
+            # it may raise anything
+            y, told = None, told or (str(e).splitlines() or [type(e).__name__])[0]
         whole = isinstance(y, Tensor) and y.ndim > 0 and len(y) == len(x)
         gives_numbers = whole and y.numel() == len(x)
         gives_images = whole and y.shape[3:] > (1,) and x[0, 0].numel() == 1
@@ -164,9 +230,11 @@ def trace(net: nn.Module,              # the network
         fits = role in (None, makes) if makes else whole and role and s == given
         if fits:
             return Trace(net, role or makes, x, y, ops, **more)
-        told = told or f"{tuple(x.shape)} becomes {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}"
+        became = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        told = told or f"{tuple(x.shape)} becomes {became}"
     raise ValueError(
-        f"{type(net).__name__} does not work as {role or 'G or D'} ({told}): give input_shape, such as (100,) or (1, 28, 28), or role"
+        f"{type(net).__name__} does not work as {role or 'G or D'} ({told}): give"
+        " input_shape, such as (100,) or (1, 28, 28), or role"
     )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-20
@@ -179,17 +247,33 @@ class Finding(NamedTuple):
 
 def judge(rule,      # a function that yields (verdict, layer, why)
           t: Trace) -> Finding | None:  # a run
-    "The weightiest verdict, with its places and reasons; None if the rule says nothing on such a network."
+    """The weightiest verdict, with its places and reasons; None if the rule says
+    nothing on such a network."""
     if not callable(rule) or not isinstance(t, Trace):
         raise ValueError(
-            f"judge takes a rule, such as image_size, and a run, such as trace(net), got {type(rule).__name__} and {type(t).__name__}"
+            "judge takes a rule, such as image_size, and a run, such as trace(net),"
+            f" got {type(rule).__name__} and {type(t).__name__}"
         )
-    found = list(rule(t)) if any(op.kind for op in t.ops) else [("not told", "", "no layer with weights was seen")]
-    worst = next((v for v in ("broken", "not told", "kept") if v in [verdict for verdict, *_ in found]), None)
-    wheres, whys = (dict.fromkeys(f[i] for f in found if f[0] == worst and f[i]) for i in (1, 2))
+    found = (
+        list(rule(t))
+        if any(op.kind for op in t.ops)
+        else [("not told", "", "no layer with weights was seen")]
+    )
+    worst = next(
+        (
+            v
+            for v in ("broken", "not told", "kept")
+            if v in [verdict for verdict, *_ in found]
+        ),
+        None,
+    )
+    wheres, whys = (
+        dict.fromkeys(f[i] for f in found if f[0] == worst and f[i]) for i in (1, 2)
+    )
     return (
         Finding(
-            rule.__name__.replace("_", " "), worst, f"{t.role} {', '.join(wheres)}".strip(), "; ".join(whys)
+            rule.__name__.replace("_", " "), worst,
+            f"{t.role} {', '.join(wheres)}".strip(), "; ".join(whys),
         )
         if found
         else None
@@ -197,7 +281,8 @@ def judge(rule,      # a function that yields (verdict, layer, why)
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-26
 def _resizes(t, op):
-    "Pooling or interpolation by name, or a mean or maximum over a map that nothing else reads."
+    """Pooling or interpolation by name, or a mean or maximum over a map that nothing
+    else reads."""
     dims = op.args.get("dim")
     if op.name not in {"mean", "sum", "amax", "max"} or dims is None:
         return re.search("pool|upsample|grid_sampler", op.name)
@@ -206,38 +291,69 @@ def _resizes(t, op):
     return alone and 0 not in dims and max(dims, default=0) >= min(2, len(op.shape) - 1)
 
 def strides_not_pooling(t: Trace) -> Iterator[tuple]:  # a run
-    "Strided convolutions in D and transposed ones in G change the size, and nothing else does (paper, section 3)."
+    """Strided convolutions in D and transposed ones in G change the size, and
+    nothing else does (paper, section 3)."""
     for op in t.ops:
         if _resizes(t, op):
-            yield "broken", op.where, f"{op.name.removesuffix('_with_indices')}: let convolutions change the size"
+            yield (
+                "broken",
+                op.where,
+                (
+                    f"{op.name.removesuffix('_with_indices')}: let convolutions change"
+                    " the size"
+                ),
+            )
     for i in t.layers()[1]:
         between, following = t.after(i)
-        a, b = t.ops[i].y.shape[2:], t.ops[following[0]].shape[2:] if following else t.y.shape[2:]
-        if len(a) == len(b) == 2 and a != b and not any("pad" in op.name for op in between):
-            yield "not told", t.ops[i].where, f"after it {a[0]} becomes {b[0]} by neither convolution nor pooling"
+        a, b = t.ops[i].y.shape[2:], (
+            t.ops[following[0]].shape[2:] if following else t.y.shape[2:]
+        )
+        if (
+            len(a) == len(b) == 2
+            and a != b
+            and not any("pad" in op.name for op in between)
+        ):
+            yield (
+                "not told", t.ops[i].where,
+                f"after it {a[0]} becomes {b[0]} by neither convolution nor pooling",
+            )
     maps = [y for y in (t.x, *(t.ops[i].y for i in t.layers()[1])) if y.ndim == 4]
     yield "kept", "", " → ".join(dict.fromkeys(str(y.shape[-1]) for y in maps))
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-31
 def no_hidden_linear(t: Trace) -> Iterator[tuple]:  # a run
-    "No fully connected layer but the one that projects z and the one that gives D's number (paper, section 3)."
+    """No fully connected layer but the one that projects z and the one that gives
+    D's number (paper, section 3)."""
     first, every, last = t.layers()
     for i, op in [(i, t.ops[i]) for i in every if t.ops[i].kind == "linear"]:
         sizes = f"linear {op.shape[-1]}→{op.y.numel() // len(t.x)}"
         final = t.role == "D" and i in last
         if final and any(after.name == "gather" for after in t.after(i)[0]):
-            yield "kept", op.where, f"the final {sizes} is not hidden: the label picks one of its numbers"
+            yield (
+                "kept", op.where,
+                f"the final {sizes} is not hidden: the label picks one of its numbers",
+            )
         elif final and op.y.numel() == len(t.x):
-            yield "kept", op.where, f"the final {sizes} is not hidden: it is a convolution as large as its map"
+            yield (
+                "kept",
+                op.where,
+                (
+                    f"the final {sizes} is not hidden: it is a convolution as large as"
+                    " its map"
+                ),
+            )
         elif t.role == "G" and i in first and i not in last:
-            yield "kept", op.where, f"the first {sizes} only projects z, as in the paper"
+            yield (
+                "kept", op.where, f"the first {sizes} only projects z, as in the paper",
+            )
         else:
             yield "broken", op.where, f"fully connected {sizes}: use convolutions"
     yield "kept", "", "no hidden one"
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-42
 def _norms(t, i):
-    "Places and names of the normalisations after layer `i`, by aten's name or by mean 0 and deviation 1 of what they give."
+    """Places and names of the normalisations after layer `i`, by aten's name or by
+    mean 0 and deviation 1 of what they give."""
     y, found = t.ops[i].y if i >= 0 else t.x, {}
     for op in t.after(i)[0]:
         if known := re.search("(batch|layer|group|rms)_norm", op.name):
@@ -246,8 +362,17 @@ def _norms(t, i):
                 if known[1] == "batch" and op.shape[0] != len(t.x)
                 else known[1].title() + "Norm"
             )
-        elif not found and op.y.numel() == y.numel() and op.y.ndim == 4 and op.y.is_floating_point() and not y.is_meta:
-            for name, dims in ("InstanceNorm", (2, 3)), ("LayerNorm", (1, 2, 3)), ("BatchNorm", (0, 2, 3)):
+        elif (
+            not found
+            and op.y.numel() == y.numel()
+            and op.y.ndim == 4
+            and op.y.is_floating_point()
+            and not y.is_meta
+        ):
+            for name, dims in (
+                ("InstanceNorm", (2, 3)), ("LayerNorm", (1, 2, 3)),
+                ("BatchNorm", (0, 2, 3)),
+            ):
                 std, mean = torch.std_mean(op.y.float(), dims, correction=0)
                 if mean.abs().max() < 1e-4 and std.min() > 0.5 and std.max() < 1.1:
                     found[op.where] = name
@@ -255,7 +380,8 @@ def _norms(t, i):
     return found
 
 def batchnorm_but_at_the_edges(t: Trace) -> Iterator[tuple]:  # a run
-    "BatchNorm after every layer but the last; none on D's input layer and none on G's output layer (paper, section 3)."
+    """BatchNorm after every layer but the last; none on D's input layer and none on
+    G's output layer (paper, section 3)."""
     first, every, last = t.layers()
     edge, name = ([-1, *first], "D's input") if t.role == "D" else (last, "G's output")
     for where, norm in [pair for i in edge for pair in _norms(t, i).items()]:
@@ -277,24 +403,40 @@ def batchnorm_but_at_the_edges(t: Trace) -> Iterator[tuple]:  # a run
         if odd and not found:
             yield "not told", where, f"{odd[0]} may normalise, but not over this batch"
         elif "BatchNorm" not in found:
-            yield "broken", where, f"no BatchNorm after it{', but ' if found else ''}{', '.join(found)}"
-    yield "kept", "", f"after every layer but {'the first and ' if t.role == 'D' else ''}the last"
+            yield (
+                "broken", where,
+                f"no BatchNorm after it{', but ' if found else ''}{', '.join(found)}",
+            )
+    yield (
+        "kept", "",
+        f"after every layer but {'the first and ' if t.role == 'D' else ''}the last",
+    )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-47
 def _activations(t, i):
     "Name, slope and place of the activations after layer `i`."
     return [
-        (op.name.strip("_").removesuffix("_kernel"), op.args.get("negative_slope", 0.01), op.where)
+        (
+            op.name.strip("_").removesuffix("_kernel"),
+            op.args.get("negative_slope", 0.01), op.where,
+        )
         for op in t.after(i)[0]
-        if re.search("relu|elu|tanh|sigmoid|silu|mish|softplus|softmax|hardswish", op.name)
+        if re.search(
+            "relu|elu|tanh|sigmoid|silu|mish|softplus|softmax|hardswish", op.name
+        )
     ]
 
 def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
-    "ReLU after every inner layer of G; LeakyReLU with slope 0.2 after D's (paper, sections 3 and 4)."
+    """ReLU after every inner layer of G; LeakyReLU with slope 0.2 after D's (paper,
+    sections 3 and 4)."""
     wish = "relu" if t.role == "G" else "leaky_relu"
     for i in [i for i in t.layers()[1] if t.after(i)[1]]:
         found = _activations(t, i)
-        odd = [op.where for op in t.after(i)[0] if re.search("where|max|min|clamp|abs|exp|gt|lt|sin|pow", op.name)]
+        odd = [
+            op.where
+            for op in t.after(i)[0]
+            if re.search("where|max|min|clamp|abs|exp|gt|lt|sin|pow", op.name)
+        ]
         if not found:
             yield (
                 ("not told", odd[-1], "an activation made by hand")
@@ -305,14 +447,23 @@ def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
             if name != wish:
                 yield "broken", where, f"{name} where {wish} belongs"
             elif t.role == "D" and not 0.1 <= slope <= 0.3:
-                yield "broken", where, f"slope {slope:.2g}, not 0.2 (PyTorch's default is 0.01)"
+                yield (
+                    "broken", where,
+                    f"slope {slope:.2g}, not 0.2 (PyTorch's default is 0.01)",
+                )
             else:
-                yield "kept", "", f"{name}{f', slope {slope:.2g}' if t.role == 'D' else ''}"
+                yield (
+                    "kept", "",
+                    f"{name}{f', slope {slope:.2g}' if t.role == 'D' else ''}",
+                )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-52
 def _end(t):
-    "Names and places of G's or D's last activations; its lowest and highest output if its last layer gave up to 10,000."
-    acts, y = [a for i in t.layers()[2] for a in _activations(t, i)], watch(t.net, t.x, boost=t.layers()[2][-1])[0]
+    """Names and places of G's or D's last activations; its lowest and highest output
+    if its last layer gave up to 10,000."""
+    acts, y = [a for i in t.layers()[2] for a in _activations(t, i)], watch(
+        t.net, t.x, boost=t.layers()[2][-1]
+    )[0]
     return (
         [name for name, *_ in acts],
         ", ".join(place for *_, place in acts),
@@ -320,12 +471,16 @@ def _end(t):
     )
 
 def tanh_last_and_output_range(t: Trace) -> Iterator[tuple]:  # a run
-    "G ends in tanh (paper, section 3), so that its output can fill [-1, 1] and can't leave it."
+    """G ends in tanh (paper, section 3), so that its output can fill [-1, 1] and
+    can't leave it."""
     if t.role == "D":
         return
     names, where, low, high = _end(t)
     good = names == ["tanh"] and -1.001 < low < -0.9 and 0.9 < high < 1.001
-    seen = f"ends in {' and '.join(names) or 'no activation'}, reaches {low:.2g} to {high:.2g}"
+    seen = (
+        f"ends in {' and '.join(names) or 'no activation'}, reaches {low:.2g} to"
+        f" {high:.2g}"
+    )
     yield (
         "kept" if good else "broken" if low < high else "not told",
         where or t.ops[t.layers()[2][-1]].where,
@@ -334,7 +489,8 @@ def tanh_last_and_output_range(t: Trace) -> Iterator[tuple]:  # a run
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-57
 def no_sigmoid_twice(t: Trace) -> Iterator[tuple]:  # a run
-    "One sigmoid between D's last layer and the loss: in D (BCELoss) or in the loss (ours)."
+    """One sigmoid between D's last layer and the loss: in D (BCELoss) or in the loss
+    (ours)."""
     if t.role == "G":
         return
     names, where, low, high = _end(t)
@@ -344,15 +500,35 @@ def no_sigmoid_twice(t: Trace) -> Iterator[tuple]:  # a run
     elif sigmoid and t.takes_logits:
         yield "broken", where, "sigmoid in D and in the loss: take it out of D"
     elif not sigmoid and t.takes_logits is False:
-        yield "broken", where, "logits for a loss of probabilities: use BCEWithLogitsLoss"
+        yield (
+            "broken", where,
+            "logits for a loss of probabilities: use BCEWithLogitsLoss",
+        )
     else:
-        yield "kept", where, "a sigmoid: right for BCELoss, one too many for a loss of logits" if sigmoid else "gives logits"
+        yield (
+            "kept",
+            where,
+            (
+                "a sigmoid: right for BCELoss, one too many for a loss of logits"
+                if sigmoid
+                else "gives logits"
+            ),
+        )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-62
 def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
-    "Weights from N(0, 0.02) (paper, section 4), BatchNorm's around 1; told by a hundred or more of them, before training."
-    if any(name.endswith("running_mean") and not b.is_meta and b.any() for name, b in t.net.named_buffers()):
-        return (yield "not told", "", "BatchNorm has seen data: these are no longer the initial weights")
+    """Weights from N(0, 0.02) (paper, section 4), BatchNorm's around 1; told by a
+    hundred or more of them, before training."""
+    if any(
+        name.endswith("running_mean") and not b.is_meta and b.any()
+        for name, b in t.net.named_buffers()
+    ):
+        return (
+            yield (
+                "not told", "",
+                "BatchNorm has seen data: these are no longer the initial weights",
+            )
+        )
     layers = [(op.where, op.weight.float()) for op in t.ops if op.kind]
     many = [(where, w) for where, w in layers if w.numel() > 99 and not w.is_meta]
     off = {
@@ -362,8 +538,12 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
         or abs(w.mean()) > w.std() * (0.1 + 4 / w.numel() ** 0.5)
     }
     if off:
-        ends = " to ".join(dict.fromkeys(f"{end(off.values()):.1g}" for end in (min, max)))
-        yield from [("broken", where, f"std {ends}: draw from N(0, 0.02)") for where in off]
+        ends = " to ".join(
+            dict.fromkeys(f"{end(off.values()):.1g}" for end in (min, max))
+        )
+        yield from [
+            ("broken", where, f"std {ends}: draw from N(0, 0.02)") for where in off
+        ]
     norms = [
         (op.where, op.args["weight"])
         for op in t.ops
@@ -377,9 +557,17 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
     yield (
         "kept" if many else "not told",
         "",
-        "std near 0.02" if many else "no layer has the hundred weights that it takes to tell",
+        (
+            "std near 0.02"
+            if many
+            else "no layer has the hundred weights that it takes to tell"
+        ),
     )
-    yield from [("kept", "", f"too few weights to tell in {where}") for where, w in layers if many and w.numel() < 100]
+    yield from [
+        ("kept", "", f"too few weights to tell in {where}")
+        for where, w in layers
+        if many and w.numel() < 100
+    ]
 
 def image_size(t: Trace) -> Iterator[tuple]:  # a run
     "D takes the images that G makes, and gives one number for each."
@@ -392,7 +580,9 @@ def image_size(t: Trace) -> Iterator[tuple]:  # a run
     elif made != x:
         yield "broken", "", f"takes {x}, and G makes {made}"
     elif t.y.numel() != len(t.x):
-        yield "broken", "", f"gives {y} for an image of {x}, not one number: add a layer"
+        yield (
+            "broken", "", f"gives {y} for an image of {x}, not one number: add a layer",
+        )
     else:
         yield "kept", "", f"takes {x}, gives one number"
 
@@ -437,26 +627,54 @@ class Audit(NamedTuple):
         )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-65
-def audit(nets,                                   # a network, or the pair (G, D)
-          input_shape: tuple | None = None,       # of one input: (100,), (1, 28, 28); for a pair two of them; None: find one
-          role: str | None = None,                # "G" or "D" for one network; None: by what it does
-          loss_takes_logits: bool | None = None) -> Audit:  # whether D's loss has a sigmoid in it; None: not known
-    "Judge by all rules, without changing anything. TypeError for what is no network, ValueError for an input that doesn't fit."
+def audit(
+    nets,                     # a network, or the pair (G, D)
+    # of one input: (100,), (1, 28, 28); for a pair two of them; None: find one
+    input_shape: tuple | None = None,
+    role: str | None = None,  # "G" or "D" for one network; None: by what it does
+    # whether D's loss has a sigmoid in it; None: not known
+    loss_takes_logits: bool | None = None,
+) -> Audit:
+    """Judge by all rules, without changing anything. TypeError for what is no
+    network, ValueError for an input that doesn't fit."""
     pair = tuple(nets) if isinstance(nets, (tuple, list)) else (nets,)
     if len(pair) not in (1, 2) or not all(isinstance(net, nn.Module) for net in pair):
         given = ", ".join(type(net).__name__ for net in pair) or nets
-        raise TypeError(f"audit takes a network (a torch.nn.Module) or a pair (G, D) of them, not {given}")
+        raise TypeError(
+            "audit takes a network (a torch.nn.Module) or a pair (G, D) of them, not"
+            f" {given}"
+        )
     if not isinstance(loss_takes_logits, bool | None):
         raise ValueError(
-            f"loss_takes_logits must be True, False, or None where it is not known, got {str(loss_takes_logits)[:30]!r}"
+            "loss_takes_logits must be True, False, or None where it is not known, got"
+            f" {str(loss_takes_logits)[:30]!r}"
         )
-    shapes = input_shape if len(pair) == 2 and isinstance(input_shape, (tuple, list)) else (input_shape,) * len(pair)
+    shapes = (
+        input_shape
+        if len(pair) == 2 and isinstance(input_shape, (tuple, list))
+        else (input_shape,) * len(pair)
+    )
     roles = (None, "G", "D") if len(pair) == 1 else (None,)
-    if not isinstance(role, str | None) or role not in roles or len(shapes) != len(pair):
+    if (
+        not isinstance(role, str | None)
+        or role not in roles
+        or len(shapes) != len(pair)
+    ):
         raise ValueError(
-            f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or 'D' and its shape, a pair (G, D) two shapes"
+            f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or"
+            " 'D' and its shape, a pair (G, D) two shapes"
         )
-    runs = [trace(pair[0], shapes[0], role if len(pair) == 1 else "G", takes_logits=loss_takes_logits)]
+    runs = [
+        trace(
+            pair[0], shapes[0], role if len(pair) == 1 else "G",
+            takes_logits=loss_takes_logits,
+        )
+    ]
     if len(pair) == 2:
-        runs += [trace(pair[1], shapes[1], "D", made=tuple(runs[0].y.shape[1:]), takes_logits=loss_takes_logits)]
+        runs += [
+            trace(
+                pair[1], shapes[1], "D", made=tuple(runs[0].y.shape[1:]),
+                takes_logits=loss_takes_logits,
+            )
+        ]
     return Audit(tuple(f for t in runs for rule in RULES if (f := judge(rule, t))))

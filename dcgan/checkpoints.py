@@ -33,16 +33,25 @@ from torch import Tensor
 # %% ../nbs/10_checkpoints.ipynb #10-04b
 from .data import order, to_x
 from .networks import Generator
-from .plots import animate_curves, curves, real_and_fake, save_figure, save_gif, save_grid, write_aside
+from dcgan.plots import (
+    animate_curves,
+    curves,
+    real_and_fake,
+    save_figure,
+    save_gif,
+    save_grid,
+    write_aside,
+)
 from .recipes import Recipe, command, differences, from_json, to_json
 from .training import Trainer
 from .values import home, library, machine, whole
 from .weights import read_config
 
 # %% ../nbs/10_checkpoints.ipynb #10-16
-def new_run(name: str,            # of the recipe
-            root: str = "runs",   # where runs are kept
-           ) -> Path:             # root/name-001, or the next number that nobody has taken
+def new_run(
+    name: str,           # of the recipe
+    root: str = "runs",  # where runs are kept
+) -> Path:  # root/name-001, or the next number that nobody has taken
     "Make the folder for a new run. OSError where it can't be made."
     Path(root).mkdir(parents=True, exist_ok=True)
     taken = [p.name[len(name) + 1:] for p in Path(root).glob(f"{name}-*")]
@@ -54,7 +63,8 @@ def new_run(name: str,            # of the recipe
 
 # %% ../nbs/10_checkpoints.ipynb #10-19
 FORMAT = {"format": "dcgan checkpoint", "version": 1}
-ENTRIES = "recipe", "step", "rows", "elapsed", "recent", "G", "D", "opt_g", "opt_d"  # of every state
+# of every state
+ENTRIES = "recipe", "step", "rows", "elapsed", "recent", "G", "D", "opt_g", "opt_d"
 
 # %% ../nbs/10_checkpoints.ipynb #10-21
 @contextmanager
@@ -63,24 +73,34 @@ def writing(folder: Path, # a run's
     "A write that fails inside the block says for which folder, in a sentence."
     try:
         yield
-    except (OSError, SafetensorError) as e:  # a ConnectionError is another process that was lost, not the disk
-        if isinstance(e, ConnectionError) or isinstance(e, OSError) and str(folder) in str(e):
+    except (OSError, SafetensorError) as e:
+        # a ConnectionError is another process that was lost, not the disk
+        if (
+            isinstance(e, ConnectionError)
+            or isinstance(e, OSError)
+            and str(folder) in str(e)
+        ):
             raise
-        raise OSError(f"{folder} can't be written ({getattr(e, 'strerror', None) or e}); "
-                      "what was saved in it before is as it was.") from e
+        raise OSError(
+            f"{folder} can't be written ({getattr(e, 'strerror', None) or e}); "
+            "what was saved in it before is as it was."
+        ) from e
 
 # %% ../nbs/10_checkpoints.ipynb #10-21v
 @contextmanager
 def alone_in(folder: Path, # a run's
             ) -> Iterator[None]:
-    "The only process that trains in this folder. ValueError where there is another; a killed one counts no more."
+    """The only process that trains in this folder. ValueError where there is
+    another; a killed one counts no more."""
     from filelock import FileLock, Timeout
     lock = FileLock(folder / "run.lock")
     try:
         with writing(folder):
             lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"Another process is training in {folder}: wait for it, or stop it first.") from None
+        raise ValueError(
+            f"Another process is training in {folder}: wait for it, or stop it first."
+        ) from None
     try:
         yield
     finally:
@@ -91,7 +111,8 @@ def alone_in(folder: Path, # a run's
 def save_checkpoint(state: dict,  # tensors and plain values
                     folder: Path, # the run folder
                    ) -> None:
-    "Write aside, flush to the disk, keep the one before as checkpoint-previous.pt, move into place."
+    """Write aside, flush to the disk, keep the one before as checkpoint-previous.pt,
+    move into place."""
     path = folder / "checkpoint.pt"
     torch.save(FORMAT | state, data := io.BytesIO())
     with writing(folder), write_aside(path) as aside:
@@ -112,7 +133,8 @@ def changed(then: Recipe, # of a run
 def read_checkpoint(path: Path,                   # the file
                     recipe: Recipe | None = None, # the one it must be of; None: any
                    ) -> dict:
-    "A whole checkpoint of ours; ValueError in one sentence for anything else. Code inside is refused, never run."
+    """A whole checkpoint of ours; ValueError in one sentence for anything else. Code
+    inside is refused, never run."""
     if not path.is_file():
         raise ValueError(f"{path.name} is missing")
     try:
@@ -121,11 +143,19 @@ def read_checkpoint(path: Path,                   # the file
                 raise ValueError(f"damaged in {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
-        raise ValueError(f"{path.name} holds pickled code, which is never run") from None
+        raise ValueError(
+            f"{path.name} holds pickled code, which is never run"
+        ) from None
     except Exception as e:
-        raise ValueError(f"{path.name} is cut short or is no checkpoint ({' '.join(str(e).split()):.100})") from None
+        raise ValueError(
+            f"{path.name} is cut short or is no checkpoint"
+            f" ({' '.join(str(e).split()):.100})"
+        ) from None
     if not isinstance(state, dict) or not FORMAT.items() <= state.items():
-        raise ValueError(f"{path.name} is not a checkpoint of dcgan in format version {FORMAT['version']}")
+        raise ValueError(
+            f"{path.name} is not a checkpoint of dcgan in format version"
+            f" {FORMAT['version']}"
+        )
     if recipe and (lacking := [name for name in ENTRIES if name not in state]):
         raise ValueError(f"{path.name} lacks {', '.join(lacking)}")
     if recipe and (other := changed(Recipe().replace(**state["recipe"]), recipe)):
@@ -133,74 +163,104 @@ def read_checkpoint(path: Path,                   # the file
     return state
 
 # %% ../nbs/10_checkpoints.ipynb #10-28
-def find_checkpoint(folder: Path,                 # the run folder
-                    recipe: Recipe | None = None, # the run's; None: any
-                   ) -> tuple[dict, str]:         # the state, and a sentence if it is not the newest
+def find_checkpoint(
+    folder: Path,                  # the run folder
+    recipe: Recipe | None = None,  # the run's; None: any
+) -> tuple[dict, str]:  # the state, and a sentence if it is not the newest
     "The newest checkpoint that can be read whole; ValueError where there is none."
     faults = []
     for name in "checkpoint.pt", "checkpoint-previous.pt":
         try:
             state = read_checkpoint(folder / name, recipe)
-            return state, "".join(f"{e}; going on from the one before it, step {state['step']:,}." for e in faults)
+            return state, "".join(
+                f"{e}; going on from the one before it, step {state['step']:,}."
+                for e in faults
+            )
         except ValueError as e:
             faults.append(str(e))
-    raise ValueError(f"{folder} can't be resumed: {', and '.join(faults)}; start a new run.")
+    raise ValueError(
+        f"{folder} can't be resumed: {', and '.join(faults)}; start a new run."
+    )
 
 def precision_of(folder: Path, # a run's
                 ) -> str:      # "fp32", "bf16" or "fp16"
-    "The precision in which a run was trained so far. ValueError where no checkpoint can be read."
+    """The precision in which a run was trained so far. ValueError where no
+    checkpoint can be read."""
     return find_checkpoint(folder)[0]["precision"]
 
 # %% ../nbs/10_checkpoints.ipynb #10-31
 def check_recipe(recipe: Recipe, # asked for
                  folder: Path,   # of the run that it is to go on with
                 ) -> None:
-    "ValueError, in one sentence, if the run was started with another recipe or other layers."
+    """ValueError, in one sentence, if the run was started with another recipe or
+    other layers."""
     text = (folder / "recipe.json").read_bytes()
     if other := changed(from_json(text), recipe):
         raise ValueError(
-            f"{folder} was started with another recipe ({other}); only epochs and data may change with resume=True."
+            f"{folder} was started with another recipe ({other}); only epochs and data"
+            " may change with resume=True."
         )
     then, now = json.loads(text), json.loads(to_json(recipe))
     if any(then.get(k, now[k]) != now[k] for k in ("g_layers", "d_layers")):
         raise ValueError(
-            f"{folder} was started when net {recipe.net!r} had other layers; this version can't go on with it."
+            f"{folder} was started when net {recipe.net!r} had other layers; this"
+            " version can't go on with it."
         )
 
 # %% ../nbs/10_checkpoints.ipynb #10-33
 def content(images: Tensor,                # uint8 (n, c, h, w)
             labels: Tensor | None = None,  # int64 (n,), where the networks take them
            ) -> int:
-    "A checksum of all pixels and labels: the same for the same images, wherever they lie."
+    """A checksum of all pixels and labels: the same for the same images, wherever
+    they lie."""
     checksum = zlib.crc32(images.cpu().contiguous().numpy())
-    return checksum if labels is None else zlib.crc32(labels.cpu().contiguous().numpy(), checksum)
+    return (
+        checksum
+        if labels is None
+        else zlib.crc32(labels.cpu().contiguous().numpy(), checksum)
+    )
 
 def setting(trainer: Trainer, # any
            ) -> dict:
-    "On which images, where and how a run computes: what a checkpoint says beside the trainer's state."
+    """On which images, where and how a run computes: what a checkpoint says beside
+    the trainer's state."""
     e = trainer.engine
     threads = {"threads": torch.get_num_threads()} if e.device.type == "cpu" else {}
-    return {"images": len(trainer.images), "content": content(trainer.images, trainer.labels),
-            "precision": e.precision, "device": e.device.type, "processes": e.world} | threads
+    return {
+        "images": len(trainer.images),
+        "content": content(trainer.images, trainer.labels), "precision": e.precision,
+        "device": e.device.type, "processes": e.world,
+    } | threads
 
 # %% ../nbs/10_checkpoints.ipynb #10-33w
-def check_run(trainer: Trainer,  # about to go on
-              folder: Path,      # with the run in this folder
-              now: dict,         # its `setting`
-             ) -> tuple[dict, list[str]]:  # the state to go on from; what should be said
-    "ValueError, in one sentence, for another recipe, other images, or a run that is further than what is asked for."
+def check_run(
+    trainer: Trainer,  # about to go on
+    folder: Path,      # with the run in this folder
+    now: dict,         # its `setting`
+) -> tuple[dict, list[str]]:  # the state to go on from; what should be said
+    """ValueError, in one sentence, for another recipe, other images, or a run that
+    is further than what is asked for."""
     check_recipe(trainer.recipe, folder)
     state, note = find_checkpoint(folder, trainer.recipe)
     other = [k for k, v in now.items() if state.get(k, v) != v]
     if "images" in other or "content" in other:
-        raise ValueError(f"The run was trained on {state['images']:,} images, and the {now['images']:,} of "
-                         f"{trainer.recipe.data} are other images{'' if trainer.labels is None else ' or labels'}; "
-                         "bring back the same, or start a new run.")
+        raise ValueError(
+            f"The run was trained on {state['images']:,} images, and the"
+            f" {now['images']:,} of {trainer.recipe.data} are other"
+            f" images{'' if trainer.labels is None else ' or labels'}; bring back the"
+            " same, or start a new run."
+        )
     if state["step"] > trainer.total:
-        raise ValueError(f"The run is in epoch {-(-state['step'] // len(trainer.batches))} already; "
-                         f"ask for at least as many, not {trainer.recipe.epochs}.")
+        raise ValueError(
+            f"The run is in epoch {-(-state['step'] // len(trainer.batches))} already; "
+            f"ask for at least as many, not {trainer.recipe.epochs}."
+        )
     moved = ", ".join(f"{k}: {state[k]} → {now[k]}" for k in other)
-    moved = moved and f"Since the checkpoint was saved, {moved}: the run goes on, but not bit for bit."
+    moved = (
+        moved
+        and f"Since the checkpoint was saved, {moved}: "
+        "the run goes on, but not bit for bit."
+    )
     return state, [said for said in (note, moved) if said]
 
 # %% ../nbs/10_checkpoints.ipynb #10-36
@@ -208,7 +268,9 @@ def write_history(rows: list[dict], # rows; not all need have every key
                   path: Path,       # the file to make or replace
                  ) -> None:
     "The history as CSV, written aside."
-    with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
+    with write_aside(path) as aside, open(
+        aside, "w", newline="", encoding="utf-8"
+    ) as f:
         out = csv.DictWriter(f, list(dict.fromkeys(key for row in rows for key in row)))
         out.writeheader()
         out.writerows(rows)
@@ -233,7 +295,8 @@ def save_generator(G: Generator, # to keep
 
 ASIDE = re.compile(  # our own names
     r"\.generator\.\w{8}|"
-    r"\.(generator|epoch-\d+|checkpoint\.pt|(recipe|report)\.json|history\.csv|[\w-]+\.(png|gif))\.\d+"
+    r"\.(generator|epoch-\d+|checkpoint\.pt|(recipe|report)\.json|"
+    r"history\.csv|[\w-]+\.(png|gif))\.\d+"
 )
 
 def clear_leftovers(folder: Path, # the run folder
@@ -252,15 +315,21 @@ def sheets_of(folder: Path,         # a run's
 
 def animate_folder(folder: Path, # a run's
                   ) -> None:
-    "samples.gif: at most fifty pictures of the fixed z, evenly chosen, and the last one, samples.png; nothing without any."
+    """samples.gif: at most fifty pictures of the fixed z, evenly chosen, and the
+    last one, samples.png; nothing without any."""
     from PIL import Image
     paths, sheets = [*sheets_of(folder).values()], []
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(50, len(paths))).round().astype(int))
+    chosen = np.unique(
+        np.linspace(0, len(paths) - 1, min(50, len(paths))).round().astype(int)
+    )
     for path in [*(paths[i] for i in chosen), folder / "samples.png"]:
         with suppress(OSError):
             sheets.append(np.asarray(Image.open(path).convert("RGB")))
     if sheets:
-        save_gif([sheet for sheet in sheets if sheet.shape == sheets[-1].shape], folder / "samples.gif", fps=8)
+        save_gif(
+            [sheet for sheet in sheets if sheet.shape == sheets[-1].shape],
+            folder / "samples.gif", fps=8,
+        )
 
 # %% ../nbs/10_checkpoints.ipynb #10-45a
 def write_text(path: Path, # the file to make or replace
@@ -275,10 +344,13 @@ def report(trainer: Trainer, # at its end, or where it was stopped
     "What was done, by what, how fast (the loop alone)."
     r, e, seen = trainer.recipe, trainer.engine, trainer.images_seen
     seconds = sum(row["seconds"] for row in trainer.history.rows)
-    return {"command": command(r), "date": datetime.now().isoformat(timespec="seconds"), "machine": machine(),
-            "device": str(e.device), "processes": e.world, "precision": e.precision, "torch": torch.__version__,
-            "data": r.data, "steps": trainer.step, "images": seen, "seconds": round(seconds, 1),
-            "images_per_s": round(seen / seconds) if seconds else 0}
+    return {
+        "command": command(r), "date": datetime.now().isoformat(timespec="seconds"),
+        "machine": machine(), "device": str(e.device), "processes": e.world,
+        "precision": e.precision, "torch": torch.__version__, "data": r.data,
+        "steps": trainer.step, "images": seen, "seconds": round(seconds, 1),
+        "images_per_s": round(seen / seconds) if seconds else 0,
+    }
 
 # %% ../nbs/10_checkpoints.ipynb #10-45av
 def animate(trainer: Trainer, # where it ended
@@ -289,51 +361,77 @@ def animate(trainer: Trainer, # where it ended
     animate_folder(folder)
     animate_curves(trainer.history.rows, folder / "losses.gif")
     x = to_x(images[order(len(images), r.seed, 0)[:64].to(images.device)])
-    save_figure(real_and_fake(x, trainer.best_G.sample(64, seed=r.seed)), folder / "real_and_fake.png")
+    save_figure(
+        real_and_fake(x, trainer.best_G.sample(64, seed=r.seed)),
+        folder / "real_and_fake.png",
+    )
 
 # %% ../nbs/10_checkpoints.ipynb #10-45b
 class RunFolder:
-    "A callback that keeps a run in a folder, from its first checkpoint to its last picture, or goes on with one."
-    def __init__(self,
-                 folder: str | Path | Callable[[], Path],  # a new one, or what makes one; with resume=True, a run's
-                 resume: bool = False,                     # go on with the run in it
-                 pictures: bool = True,                    # write pictures, curves and animations
-                 keep_every: int = 0):                     # epochs between generators that stay in `kept`; 0: only the newest
+    """A callback that keeps a run in a folder, from its first checkpoint to its last
+    picture, or goes on with one."""
+    def __init__(
+        self,
+        # a new one, or what makes one; with resume=True, a run's
+        folder: str | Path | Callable[[], Path],
+        resume: bool = False,   # go on with the run in it
+        pictures: bool = True,  # write pictures, curves and animations
+        # epochs between generators that stay in `kept`; 0: only the newest
+        keep_every: int = 0,
+    ):
         self.keep_every = whole(0, keep_every=keep_every)
         self.resume, self.pictures, self.held = resume, pictures, ExitStack()
-        self.make, self.path = (folder, None) if callable(folder) else (None, home(folder))
+        self.make, self.path = (
+            (folder, None) if callable(folder) else (None, home(folder))
+        )
         if resume and not (self.path and (self.path / "recipe.json").is_file()):
-            raise FileNotFoundError(f"{self.path} is no run to resume: it has no recipe.json.")
+            raise FileNotFoundError(
+                f"{self.path} is no run to resume: it has no recipe.json."
+            )
         if self.path and not resume and (self.path.exists() or self.path.is_symlink()):
-            raise FileExistsError(f"{self.path} exists; go on with it by resume=True, or choose another folder.")
+            raise FileExistsError(
+                f"{self.path} exists; go on with it by resume=True, or choose another"
+                " folder."
+            )
 
     def begin(self, trainer: Trainer) -> None:  # about to train
-        "Make the folder and its first checkpoint, or go on from the one in it; nothing is touched before all is checked."
+        """Make the folder and its first checkpoint, or go on from the one in it;
+        nothing is touched before all is checked."""
         self.setting = setting(trainer)
         self.path, state, notes = trainer.engine.ask(lambda: self.claimed(trainer))
         if self.resume:
             try:
                 trainer.load_state(state)
             except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as e:
-                raise ValueError(f"{self.path} can't be resumed, its checkpoint does not fit its recipe "
-                                 f"({' '.join(str(e).split()):.200}); start a new run.") from None
+                raise ValueError(
+                    f"{self.path} can't be resumed, its checkpoint does not fit its"
+                    f" recipe ({' '.join(str(e).split()):.200}); start a new run."
+                ) from None
         trainer.notes += notes
         trainer.kept = f"{'goes on' if self.resume else 'kept'} in {self.path}"
         if trainer.engine.main:
             self.go_on(trainer) if self.resume else self.start(trainer)
 
-    def claimed(self,
-                trainer: Trainer,  # about to train
-               ) -> tuple[Path, dict, list[str]]:  # the folder, the state to go on from (empty: from the start), notes
-        "The run's folder, from now on this process's alone."
+    def claimed(
+        self,
+        trainer: Trainer,  # about to train
+    ) -> tuple[Path, dict, list[str]]:  # the folder, the state to go on from, notes
+        """The run's folder, from now on this process's alone. An empty state: from the
+        start."""
         path = self.make() if self.make else self.path
         if not self.make and not self.resume:
             path.mkdir(parents=True)
         self.held.enter_context(alone_in(path))
-        return path, *(check_run(trainer, path, self.setting) if self.resume else ({}, []))
+        return path, *(
+            check_run(trainer, path, self.setting) if self.resume else ({}, [])
+        )
 
-    def start(self, trainer: Trainer) -> None:  # with a folder that was just made for it
-        "Recipe, first picture and first checkpoint, which is read back; no folder where one of them can't be written."
+    def start(
+        self,
+        trainer: Trainer,  # with a folder that was just made for it
+    ) -> None:
+        """Recipe, first picture and first checkpoint, which is read back; no folder
+        where one of them can't be written."""
         try:
             write_text(self.path / "recipe.json", to_json(trainer.recipe))
             self.draw(trainer, f"samples/step-{trainer.step:07d}.png")
@@ -356,7 +454,8 @@ class RunFolder:
             self.draw(trainer, f"samples/step-{trainer.step:07d}.png")
 
     def keep(self, trainer: Trainer) -> None:  # at an epoch's end
-        "A checkpoint and a generator that stays, where they are due; the last epoch is always saved."
+        """A checkpoint and a generator that stays, where they are due; the last
+        epoch is always saved."""
         epoch = trainer.step // len(trainer.batches)
         if epoch % trainer.recipe.save_every == 0 or trainer.step == trainer.total:
             self.save(trainer)
@@ -364,7 +463,8 @@ class RunFolder:
             save_generator(trainer.best_G, self.path / "kept" / f"epoch-{epoch:04d}")
 
     def end(self, trainer: Trainer) -> None:  # at its last step, or stopped
-        "Where it was stopped, a checkpoint; then the report, beside what `evaluate` left there, and the animations."
+        """Where it was stopped, a checkpoint; then the report, beside what
+        `evaluate` left there, and the animations."""
         if trainer.stopped:
             self.save(trainer)
         if trainer.engine.main:
@@ -381,7 +481,8 @@ class RunFolder:
         self.held.close()
 
     def save(self, trainer: Trainer) -> None:  # any
-        "A checkpoint, and what it is worth. FloatingPointError before a bad state replaces a good one."
+        """A checkpoint, and what it is worth. FloatingPointError before a bad state
+        replaces a good one."""
         trainer.check()
         if trainer.engine.main:
             save_checkpoint(trainer.state() | self.setting, self.path)
@@ -412,17 +513,25 @@ class RunFolder:
 # %% ../nbs/10_checkpoints.ipynb #10-45o
 def replay(folder: str | Path,  # a run's
           ):                    # an ipywidgets box
-    "A slider through the moments of a run. What can't be read is a sentence in the widget."
+    """A slider through the moments of a run. What can't be read is a sentence in the
+    widget."""
     from PIL import Image
     widgets, folder = library("ipywidgets", "The replay of a run"), home(folder)
     sheets, rows = sheets_of(folder), read_history(folder / "history.csv")
-    text, picture, plot = widgets.HTML(), widgets.Image(format="png"), widgets.Image(format="png")
+    text, picture, plot = (
+        widgets.HTML(), widgets.Image(format="png"), widgets.Image(format="png"),
+    )
     if not sheets:
-        text.value = escape(f"{folder} holds no pictures in samples/; "
-                            "name the folder of a run, such as runs/digits-001.", quote=False)
+        text.value = escape(
+            f"{folder} holds no pictures in samples/; "
+            "name the folder of a run, such as runs/digits-001.",
+            quote=False,
+        )
         return widgets.VBox([text])
-    slider = widgets.SelectionSlider(options=list(sheets), value=max(sheets), description="step",
-                                     continuous_update=False)
+    slider = widgets.SelectionSlider(
+        options=list(sheets), value=max(sheets), description="step",
+        continuous_update=False,
+    )
 
     def update(_=None):
         try:
@@ -431,7 +540,9 @@ def replay(folder: str | Path,  # a run's
             picture.value = sheets[slider.value].read_bytes()
             text.value = f"step {slider.value:,} of {max(sheets):,}"
         except (OSError, ValueError) as e:
-            text.value, picture.value, plot.value = escape(str(e), quote=False), b"", b""
+            text.value, picture.value, plot.value = (
+                escape(str(e), quote=False), b"", b"",
+            )
     slider.observe(update, "value")
     update()
     return widgets.VBox([slider, text, picture, plot])

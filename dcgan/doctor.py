@@ -38,7 +38,11 @@ def variety(fake: Tensor,  # generated images (n, c, h, w)
 def norm(tensors: list[Tensor],  # of any shapes
         ) -> float:
     "The length of all of them as one vector."
-    return sum((t.detach().float().square().sum() for t in tensors), torch.zeros(())).sqrt().item()
+    return (
+        sum((t.detach().float().square().sum() for t in tensors), torch.zeros(()))
+        .sqrt()
+        .item()
+    )
 
 def moved(before: list[Tensor],  # a network's weights
           after: list[Tensor],   # the same, a step later
@@ -48,10 +52,11 @@ def moved(before: list[Tensor],  # a network's weights
 
 # %% ../nbs/11_failures.ipynb #11-14
 @torch.no_grad()
-def both_ways(G: Generator,  # left as it is
-              z: Tensor,     # (n, z_dim)
-              labels: Tensor | None = None,  # (n,), where G takes classes
-             ) -> tuple[Tensor, Tensor]:  # as training sees them; in eval mode, as samples are drawn
+def both_ways(
+    G: Generator,                  # left as it is
+    z: Tensor,                     # (n, z_dim)
+    labels: Tensor | None = None,  # (n,), where G takes classes
+) -> tuple[Tensor, Tensor]:  # as training sees them; in eval mode, as samples are drawn
     "The same images drawn with the batch's statistics and with the running averages."
     was = G.training
     copies = {name: buffer.clone() for name, buffer in G.named_buffers()}
@@ -66,55 +71,126 @@ class Rule(NamedTuple):
     "A failure, how a check shows it, and what is said."
     name: str              # of the failure
     needs: tuple           # numbers of a check that it reads
-    lasts: int             # steps for which every check must show it; 0: one check is enough
-    holds: Callable[[dict, dict], bool]  # of a check and the one before it ({}: there was none)
+    # steps for which every check must show it; 0: one check is enough
+    lasts: int
+    # of a check and the one before it ({}: there was none)
+    holds: Callable[[dict, dict], bool]
     says: str              # {since} is the first step, {…} a number of the newest check
 
-GAP = "d_x", "d_gz_before"  # D's mean probability of real, for real images and for fakes
+# D's mean probability of real, for real images and for fakes
+GAP = "d_x", "d_gz_before"
 
 CAUSES = (
-    Rule("not finite", STATS, 0, lambda c, _: not all(isfinite(c[k]) for k in STATS),
-         "A loss is no number since step {since}: look for nan in the images, or lower both learning rates."),
-    Rule("range", ("low", "high"), 0, lambda c, _: c["low"] < -1.01 or c["high"] > 1.01 or c["low"] >= 0,
-         "The real images lie in [{low:.3g}, {high:.3g}] since step {since}, but G's tanh draws in [-1, 1]: "
-         "make them by u / 127.5 - 1."),
-    Rule("eval mode", ("eval",), 0, lambda c, _: c["eval"] > 0,
-         "BatchNorm is in eval mode during training since step {since} ({eval} layers): call train() after eval(), "
-         "or draw by G.sample, which does."),
-    Rule("D stands still", ("moved_d",), 20, lambda c, _: c["moved_d"] == 0,
-         "D's weights have not changed since step {since}: see that lr_d is above 0 and that "
-         "D's optimiser holds D's weights."),
-    Rule("no gradient", ("grad_g",), 20, lambda c, _: c["grad_g"] == 0,
-         "No gradient has reached G since step {since}: see that nothing is detached on the way, "
-         "and that D's answer depends on its input."),
-    Rule("G stands still", ("change",), 20, lambda c, _: c["change"] < 1e-6,
-         "The fixed samples have not changed since step {since}: see that lr_g is above 0 and that "
-         "G's optimiser holds G's weights."),
-    Rule("rates", ("moved_g", "moved_d"), 0, lambda c, _: max(c["moved_g"], c["moved_d"]) > 0.4,
-         "One step moved G by {moved_g:.0%} and D by {moved_d:.0%} of their weights' length at step {since}: "
-         "lower the learning rates tenfold."),
+    Rule(
+        "not finite",
+        STATS,
+        0,
+        lambda c, _: not all(isfinite(c[k]) for k in STATS),
+        "A loss is no number since step {since}: look for nan in the images, or lower"
+        " both learning rates.",
+    ),
+    Rule(
+        "range",
+        ("low", "high"),
+        0,
+        lambda c, _: c["low"] < -1.01 or c["high"] > 1.01 or c["low"] >= 0,
+        "The real images lie in [{low:.3g}, {high:.3g}] since step {since}, but G's"
+        " tanh draws in [-1, 1]: make them by u / 127.5 - 1.",
+    ),
+    Rule(
+        "eval mode",
+        ("eval",),
+        0,
+        lambda c, _: c["eval"] > 0,
+        "BatchNorm is in eval mode during training since step {since} ({eval} layers):"
+        " call train() after eval(), or draw by G.sample, which does.",
+    ),
+    Rule(
+        "D stands still",
+        ("moved_d",),
+        20,
+        lambda c, _: c["moved_d"] == 0,
+        "D's weights have not changed since step {since}: see that lr_d is above 0 and"
+        " that D's optimiser holds D's weights.",
+    ),
+    Rule(
+        "no gradient",
+        ("grad_g",),
+        20,
+        lambda c, _: c["grad_g"] == 0,
+        "No gradient has reached G since step {since}: see that nothing is detached on"
+        " the way, and that D's answer depends on its input.",
+    ),
+    Rule(
+        "G stands still",
+        ("change",),
+        20,
+        lambda c, _: c["change"] < 1e-6,
+        "The fixed samples have not changed since step {since}: see that lr_g is above"
+        " 0 and that G's optimiser holds G's weights.",
+    ),
+    Rule(
+        "rates",
+        ("moved_g", "moved_d"),
+        0,
+        lambda c, _: max(c["moved_g"], c["moved_d"]) > 0.4,
+        "One step moved G by {moved_g:.0%} and D by {moved_d:.0%} of their weights'"
+        " length at step {since}: lower the learning rates tenfold.",
+    ),
 )
 
 # %% ../nbs/11_failures.ipynb #11-19
 SYMPTOMS = (
-    Rule("same answer", GAP, 50, lambda c, _: abs(c["d_x"] - c["d_gz_before"]) < 0.03 and abs(c["d_x"] - 0.5) > 0.4,
-         "D answers {d_x:.2f} to real images and {d_gz_before:.2f} to fakes since step {since}: "
-         "see that their labels differ."),
-    Rule("pinned", ("loss_d",), 50, lambda c, b: abs(c["loss_d"] - b.get("loss_d", 9e9)) < 1e-6,
-         "D's loss is pinned to {loss_d:.4f} since step {since}: "
-         "see that D's last layer is linear and that D is trained."),
-    Rule("D is fooled", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] < -0.1,
-         "D takes fakes for more real than real images since step {since} ({d_gz_before:.2f} against {d_x:.2f}): "
-         "raise lr_d or lower lr_g."),
-    Rule("collapse", ("variety",), 30, lambda c, _: c["variety"] < 0.03,
-         "G makes nearly the same image from every z since step {since} (variety {variety:.2f}): "
-         "give G BatchNorm, or lower lr_g."),
-    Rule("D wins", GAP, 50, lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
-         "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z)) {d_gz_before:.2f}) "
-         "and G does not catch up: lower lr_d or raise lr_g."),
-    Rule("drift", ("drift",), 50, lambda c, _: c["drift"] > 0.6,
-         "Samples in eval mode are not what training sees since step {since} "
-         "(they differ by {drift:.1f} standard deviations): see BatchNorm's momentum, 0.1 in PyTorch."),
+    Rule(
+        "same answer",
+        GAP,
+        50,
+        lambda c, _: abs(c["d_x"] - c["d_gz_before"]) < 0.03
+        and abs(c["d_x"] - 0.5) > 0.4,
+        "D answers {d_x:.2f} to real images and {d_gz_before:.2f} to fakes since step"
+        " {since}: see that their labels differ.",
+    ),
+    Rule(
+        "pinned",
+        ("loss_d",),
+        50,
+        lambda c, b: abs(c["loss_d"] - b.get("loss_d", 9e9)) < 1e-6,
+        "D's loss is pinned to {loss_d:.4f} since step {since}: "
+        "see that D's last layer is linear and that D is trained.",
+    ),
+    Rule(
+        "D is fooled",
+        GAP,
+        50,
+        lambda c, _: c["d_x"] - c["d_gz_before"] < -0.1,
+        "D takes fakes for more real than real images since step {since}"
+        " ({d_gz_before:.2f} against {d_x:.2f}): raise lr_d or lower lr_g.",
+    ),
+    Rule(
+        "collapse",
+        ("variety",),
+        30,
+        lambda c, _: c["variety"] < 0.03,
+        "G makes nearly the same image from every z since step {since} (variety"
+        " {variety:.2f}): give G BatchNorm, or lower lr_g.",
+    ),
+    Rule(
+        "D wins",
+        GAP,
+        50,
+        lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
+        "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z))"
+        " {d_gz_before:.2f}) and G does not catch up: lower lr_d or raise lr_g.",
+    ),
+    Rule(
+        "drift",
+        ("drift",),
+        50,
+        lambda c, _: c["drift"] > 0.6,
+        "Samples in eval mode are not what training sees since step {since} (they"
+        " differ by {drift:.1f} standard deviations): see BatchNorm's momentum, 0.1 in"
+        " PyTorch.",
+    ),
 )
 RULES = CAUSES + SYMPTOMS
 
@@ -133,17 +209,22 @@ class Record:
     def see(self,
             check: dict,  # "step", and numbers by name
            ) -> list[Finding]:
-        "What this check newly shows. Once a rule has spoken, neither it nor those below it speak again."
+        """What this check newly shows. Once a rule has spoken, neither it nor those
+        below it speak again."""
         new = []
         for rule in RULES:
             if rule.name in [finding.name for finding in self.found]:
                 break
-            if not check.keys() >= set(rule.needs) or not rule.holds(check, self.before):
+            if not check.keys() >= set(rule.needs) or not rule.holds(
+                check, self.before
+            ):
                 self.since.pop(rule.name, None)
                 continue
             since = self.since.setdefault(rule.name, check["step"])
             if check["step"] - since >= rule.lasts:
-                new = [Finding(rule.name, since, rule.says.format(since=since, **check))]
+                new = [
+                    Finding(rule.name, since, rule.says.format(since=since, **check))
+                ]
                 break
         self.before = check
         self.found += new
@@ -151,12 +232,15 @@ class Record:
 
 # %% ../nbs/11_failures.ipynb #11-24
 class Doctor:
-    "A callback of `Trainer` that says in a sentence what is wrong with a run; `checks` holds all its numbers."
+    """A callback of `Trainer` that says in a sentence what is wrong with a run;
+    `checks` holds all its numbers."""
     def __init__(self,
                  every: int = 10,        # steps between checks
                  say: Callable = print): # what a sentence is given to
         if type(every) is not int or every < 1:
-            raise ValueError(f"every is {every!r}; it must be a whole number of steps from 1.")
+            raise ValueError(
+                f"every is {every!r}; it must be a whole number of steps from 1."
+            )
         self.every, self.say, self.record, self.checks = every, say, Record(), []
         self.due, self.real, self.seen, self.hook = None, None, None, None
 
@@ -170,29 +254,43 @@ class Doctor:
         e, r = trainer.engine, trainer.recipe
         self.nets = {"g": e.bare(trainer.G), "d": e.bare(trainer.D)}
         G = self.nets["g"]
-        self.z = latent(max(2, min(32, r.batch_size)), G.z_dim, G.z_law, r.seed).to(e.device)
-        self.labels = torch.arange(len(self.z), device=e.device) % G.classes if G.classes else None
+        self.z = latent(max(2, min(32, r.batch_size)), G.z_dim, G.z_law, r.seed).to(
+            e.device
+        )
+        self.labels = (
+            torch.arange(len(self.z), device=e.device) % G.classes
+            if G.classes
+            else None
+        )
         self.hook = self.nets["d"].register_forward_pre_hook(self.listen)
         self.arm(trainer)
 
     def arm(self, trainer: Trainer) -> None:  # before a step
         "If the next step is to be checked, keep the weights as they are now."
         step = trainer.step + 1
-        self.due, self.real = step if step == 1 or step % self.every == 0 else None, None
+        self.due, self.real = (
+            step if step == 1 or step % self.every == 0 else None
+        ), None
         if self.due:
-            self.weights = {k: [p.detach().clone() for p in net.parameters()] for k, net in self.nets.items()}
+            self.weights = {
+                k: [p.detach().clone() for p in net.parameters()]
+                for k, net in self.nets.items()
+            }
 
     def listen(self,
                D: nn.Module,  # about to answer
                given: tuple,  # the images
               ) -> None:
         "Keep the first batch from which D learns in this step: the real images."
-        learns = torch.is_grad_enabled() and any(p.requires_grad for p in D.parameters())
+        learns = torch.is_grad_enabled() and any(
+            p.requires_grad for p in D.parameters()
+        )
         if self.due and self.real is None and learns:
             self.real = given[0].detach()
 
     def after_step(self, trainer: Trainer) -> None:  # a step further
-        "A check, where one is due; a run that has just been resumed is at another step than it was."
+        """A check, where one is due; a run that has just been resumed is at another
+        step than it was."""
         if self.due == trainer.step:
             self.note(trainer, self.check(trainer))
         self.arm(trainer)
@@ -209,27 +307,51 @@ class Doctor:
 
     def check(self, trainer: Trainer) -> dict:  # just after a step
         "The numbers of this step."
-        stats = torch.stack([s.float() for s in (*trainer.d_stats, *trainer.g_stats)]).tolist()
+        stats = torch.stack(
+            [s.float() for s in (*trainer.d_stats, *trainer.g_stats)]
+        ).tolist()
         c = {"step": trainer.step} | dict(zip(STATS, stats))
         for k, net in self.nets.items():
-            c[f"grad_{k}"] = norm([p.grad for p in net.parameters() if p.grad is not None])
+            c[f"grad_{k}"] = norm(
+                [p.grad for p in net.parameters() if p.grad is not None]
+            )
             c[f"moved_{k}"] = moved(self.weights[k], list(net.parameters()))
         layers = [m for net in self.nets.values() for m in net.modules()]
-        c["eval"] = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.training for m in layers)
+        c["eval"] = sum(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.training
+            for m in layers
+        )
         return c | self.look(trainer)
 
     def look(self, trainer: Trainer) -> dict:  # just after a step
-        "What the images show: range, variety, drift, and how much the fixed samples have changed."
+        """What the images show: range, variety, drift, and how much the fixed
+        samples have changed."""
         with trainer.engine.autocast():
             seen, drawn = both_ways(self.nets["g"], self.z, self.labels)
-        c = {} if self.seen is None else {"change": (seen - self.seen).abs().mean().item()}
+        c = (
+            {}
+            if self.seen is None
+            else {"change": (seen - self.seen).abs().mean().item()}
+        )
         self.seen = seen
         if self.real is None or len(self.real) < 2:
             return c
         h, w = self.real.shape[2:]
-        inner, real = self.real[..., h // 4:h - h // 4, w // 4:w - w // 4], self.real[:len(seen)].float()
-        c |= {"low": inner.min().item(), "high": inner.max().item(), "variety": variety(seen, real)}
-        return c | {"drift": ((drawn - seen).square().mean() / real.var(0).mean().clamp(min=1e-9)).sqrt().item()}
+        inner, real = (
+            self.real[..., h // 4 : h - h // 4, w // 4 : w - w // 4],
+            self.real[: len(seen)].float(),
+        )
+        c |= {
+            "low": inner.min().item(), "high": inner.max().item(),
+            "variety": variety(seen, real),
+        }
+        return c | {
+            "drift": (
+                ((drawn - seen).square().mean() / real.var(0).mean().clamp(min=1e-9))
+                .sqrt()
+                .item()
+            )
+        }
 
     def close(self, trainer: Trainer) -> None:  # at its end, however it came
         "Stop listening. If the run ended because a loss was no number, say so."
@@ -238,33 +360,57 @@ class Doctor:
         bad = (~trainer.history.table().isfinite().all(1)).nonzero().flatten().tolist()
         if bad:
             step = trainer.step - trainer.history.filled + bad[0] + 1
-            self.note(trainer, {"step": step} | dict(zip(STATS, trainer.history.table()[bad[0]].tolist())))
+            self.note(
+                trainer,
+                {"step": step}
+                | dict(zip(STATS, trainer.history.table()[bad[0]].tolist())),
+            )
 
 # %% ../nbs/11_failures.ipynb #11-51
-def diagnose(rows: list[dict],  # a history, oldest first: "step" and numbers, also as text from a CSV
-            ) -> list[Finding]:
-    "What these rows show; ValueError for a row without a step, or for what is no number."
+def diagnose(
+    # a history, oldest first: "step" and numbers, also as text from a CSV
+    rows: list[dict],
+) -> list[Finding]:
+    """What these rows show; ValueError for a row without a step, or for what is no
+    number."""
     record = Record()
     for row in rows:
         if row.get("step") in (None, ""):
-            raise ValueError(f"A history's row needs a step; this one has {', '.join(map(str, row)) or 'nothing'}.")
+            raise ValueError(
+                "A history's row needs a step; this one has"
+                f" {', '.join(map(str, row)) or 'nothing'}."
+            )
         try:
-            check = {k: float(row[k]) for k in ("step", *STATS) if row.get(k) not in (None, "")}
+            check = {
+                k: float(row[k])
+                for k in ("step", *STATS)
+                if row.get(k) not in (None, "")
+            }
             record.see(check | {"step": int(check["step"])})
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"A history holds numbers; step {row['step']!r:.30} has something else.") from None
+            raise ValueError(
+                f"A history holds numbers; step {row['step']!r:.30} has something else."
+            ) from None
     return record.found
 
 def read(folder: str | Path,  # of a run
         ) -> list[str]:       # sentences, at least one
-    "What a run's history.csv shows. FileNotFoundError for no folder, ValueError for a file that is no history."
+    """What a run's history.csv shows. FileNotFoundError for no folder, ValueError
+    for a file that is no history."""
     path = home(folder) / "history.csv"
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}; name the folder of a run.")
+        raise FileNotFoundError(
+            f"There is no folder {path.parent}; name the folder of a run."
+        )
     if not path.is_file():
-        return [f"{path.parent} holds no history.csv: its run ended in its first epoch; go on by resume=True."]
+        return [
+            f"{path.parent} holds no history.csv: its run ended in its first epoch; go"
+            " on by resume=True."
+        ]
     if not (rows := read_history(path)):
         return [f"{path} holds no rows yet."]
     found = [finding.sentence for finding in diagnose(rows)]
-    return found or [f"The history shows nothing wrong in {len(rows):,} rows to step {rows[-1]['step']}; "
-                     "it holds no images and no weights."]
+    return found or [
+        f"The history shows nothing wrong in {len(rows):,} rows to step"
+        f" {rows[-1]['step']}; it holds no images and no weights."
+    ]

@@ -20,24 +20,32 @@ from .values import known, shown, whole
 from .weights import ASSETS
 
 # %% ../nbs/16_inside.ipynb #16-07
-TRAINED = "digits", "house_numbers", "photographs"  # discriminators that ship with the course
+# discriminators that ship with the course
+TRAINED = "digits", "house_numbers", "photographs"
 
 def trained_d(name: str,                             # one of TRAINED
               folder: Path = ASSETS / "features",    # where they are
              ) -> Discriminator:                     # in eval mode
-    "A shipped discriminator, every weight accounted for. ValueError for another name, FileNotFoundError if it is lost."
+    """A shipped discriminator, every weight accounted for. ValueError for another
+    name, FileNotFoundError if it is lost."""
     known("shipped discriminator", name, TRAINED)
     if not (Path(folder) / name / "model.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} holds no discriminator {name!r}; install the package again, or train "
-                                f"one and keep it by `python bench/features.py ship RUN {name}`.")
+        raise FileNotFoundError(
+            f"{folder} holds no discriminator {name!r}; install the package again, or"
+            f" train one and keep it by `python bench/features.py ship RUN {name}`."
+        )
     return Discriminator.from_pretrained(Path(folder) / name)
 
 # %% ../nbs/16_inside.ipynb #16-10
-def hidden(net: nn.Module,    # a Generator or a Discriminator
-          ) -> list[int]:     # numbers of its hidden layers of maps, counted from 1 as in its table
-    "The layers whose output is maps (c, h, w), without the last layer. ValueError for another network."
+def hidden(
+    net: nn.Module,  # a Generator or a Discriminator
+) -> list[int]:  # numbers of its hidden layers of maps, counted from 1 as in its table
+    """The layers whose output is maps (c, h, w), without the last layer. ValueError
+    for another network."""
     if not isinstance(net, (Discriminator, Generator)):
-        raise ValueError(f"net is {type(net).__name__}; it must be a Discriminator or a Generator.")
+        raise ValueError(
+            f"net is {type(net).__name__}; it must be a Discriminator or a Generator."
+        )
     rows = list(net.table)[:-1]
     return [i for i, row in enumerate(rows, 1) if len(row.out_shape) == 3]
 
@@ -48,7 +56,10 @@ def check_layer(net: nn.Module,  # a Generator or a Discriminator
     there = hidden(net)
     if isinstance(layer, bool) or layer not in there:
         listed = ", ".join(f"{i} {net.table[i - 1].out_shape}" for i in there)
-        raise ValueError(f"There is no hidden layer {shown(layer)} with maps; there are: {listed or 'none'}.")
+        raise ValueError(
+            f"There is no hidden layer {shown(layer)} with maps; there are:"
+            f" {listed or 'none'}."
+        )
     return int(layer)
 
 # %% ../nbs/16_inside.ipynb #16-13
@@ -68,12 +79,18 @@ def features(D: Discriminator,   # trained or not; read in eval mode
              side: int = SIDE,   # of the grid
              batch: int = 250,   # images at a time
             ) -> Tensor:         # (n, feature_length(D, side))
-    "Every hidden layer's maps, max-pooled, side by side (paper, section 5.1). ValueError for what is no image of D's."
+    """Every hidden layer's maps, max-pooled, side by side (paper, section 5.1).
+    ValueError for what is no image of D's."""
     whole(1, side=side, batch=batch)
     layers, was = hidden(D), D.training
     D.eval()
     try:
-        return torch.cat([_features(D, part, layers, side) for part in check_images(x).split(int(batch))])
+        return torch.cat(
+            [
+                _features(D, part, layers, side)
+                for part in check_images(x).split(int(batch))
+            ]
+        )
     finally:
         D.train(was)
 
@@ -108,27 +125,38 @@ def refreshed(D: Discriminator,   # left as it is
 def untrained(D: Discriminator,   # left as it is
               seed: int = 0,      # decides the weights
              ) -> Discriminator:  # in eval mode
-    "A network of the same table with initial weights, as a run begins (paper, section 4)."
+    """A network of the same table with initial weights, as a run begins (paper,
+    section 4)."""
     with torch.random.fork_rng(devices=[]):  # the global generator is left as it was
         net = Discriminator(**D.config)
     return init_weights(net, seed=seed, part=1).eval()
 
 # %% ../nbs/16_inside.ipynb #16-21
-def draw_labelled(labels: Tensor,  # int64 (m,), of all images
-                  n: int,          # how many to draw; a multiple of the number of classes
-                  seed: int = 0,   # decides which
-                 ) -> Tensor:      # int64 (n,): places of the drawn images
-    "As many of each class. ValueError where n does not divide evenly or a class has too few."
+def draw_labelled(
+    labels: Tensor,  # int64 (m,), of all images
+    n: int,          # how many to draw; a multiple of the number of classes
+    seed: int = 0,   # decides which
+) -> Tensor:  # int64 (n,): places of the drawn images
+    """As many of each class. ValueError where n does not divide evenly or a class
+    has too few."""
     whole(1, n=n)
     classes = labels.unique()
     if n % len(classes):
-        raise ValueError(f"{n} labels can't be shared evenly by the classes; take a multiple of {len(classes)}.")
-    each, order = n // len(classes), torch.randperm(len(labels), generator=generator_for(seed, n, 6))
+        raise ValueError(
+            f"{n} labels can't be shared evenly by the classes; take a multiple of"
+            f" {len(classes)}."
+        )
+    each, order = n // len(classes), torch.randperm(
+        len(labels), generator=generator_for(seed, n, 6)
+    )
     chosen = []
     for c in classes.tolist():
         places = order[labels[order] == c]
         if len(places) < each:
-            raise ValueError(f"class {c} has {len(places)} labels, {each} of each class are asked for; ask for fewer.")
+            raise ValueError(
+                f"class {c} has {len(places)} labels, {each} of each class are asked"
+                " for; ask for fewer."
+            )
         chosen.append(places[:each])
     return torch.cat(chosen)
 
@@ -136,25 +164,31 @@ def draw_labelled(labels: Tensor,  # int64 (m,), of all images
 CHOICES = 1e-4, 1e-3, 1e-2  # values of C: a small one keeps the weights small
 FIXED = 1e-3                # where there are too few labels to choose by
 
-def linear_svm(f: Tensor,       # features (n, d)
-               labels: Tensor,  # int64 (n,)
-               seed: int = 0,   # decides which labels choose C
-               scale: bool = True,      # give each feature a standard deviation of 1; False: only centre them
-               C: float | None = None,  # > 0; None: a fifth of the labels chooses
-               tol: float = 1e-4,       # > 0: how exactly the minimum is found
-              ):                # with predict(f) and score(f, labels), of scikit-learn
-    """A linear L2-SVM. Where C is chosen, all labels fit afterwards; with fewer than five of a class it is FIXED.
-    ValueError where two classes are not there."""
+def linear_svm(
+    f: Tensor,               # features (n, d)
+    labels: Tensor,          # int64 (n,)
+    seed: int = 0,           # decides which labels choose C
+    # give each feature a standard deviation of 1; False: only centre them
+    scale: bool = True,
+    C: float | None = None,  # > 0; None: a fifth of the labels chooses
+    tol: float = 1e-4,       # > 0: how exactly the minimum is found
+):  # with predict(f) and score(f, labels), of scikit-learn
+    """A linear L2-SVM. Where C is chosen, all labels fit afterwards; with fewer than
+    five of a class it is FIXED. ValueError where two classes are not there."""
     from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
     classes, counts = labels.unique(return_counts=True)
     if len(classes) < 2 or len(labels) != len(f):
-        raise ValueError(f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an SVM needs a label "
-                         "for each, and two classes or more.")
-    svm = make_pipeline(StandardScaler(with_std=scale), LinearSVC(C=C or FIXED, tol=tol, random_state=seed,
-                                                                           max_iter=5000))
+        raise ValueError(
+            f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an"
+            " SVM needs a label for each, and two classes or more."
+        )
+    svm = make_pipeline(
+        StandardScaler(with_std=scale),
+        LinearSVC(C=C or FIXED, tol=tol, random_state=seed, max_iter=5000),
+    )
     if C is None and counts.min() >= 5:
         split = StratifiedShuffleSplit(1, test_size=.2, random_state=seed)
         svm = GridSearchCV(svm, {"linearsvc__C": CHOICES}, cv=split)
@@ -167,11 +201,14 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
                seed: int = 0,     # decides weights and order
                steps: int = 300,  # of AdamW, 64 images each
               ) -> nn.Module:     # in eval mode: x → logits (b, classes)
-    "A classifier with D's hidden layers, trained on these labels alone. ValueError for labels that do not fit."
+    """A classifier with D's hidden layers, trained on these labels alone. ValueError
+    for labels that do not fit."""
     whole(1, steps=steps)
     if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.min() < 0:
-        raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}; each of {len(x)} images needs a class, "
-                         "a whole number from 0.")
+        raise ValueError(
+            f"labels are {labels.dtype} {tuple(labels.shape)}; each of {len(x)} images"
+            " needs a class, a whole number from 0."
+        )
     fresh = untrained(D, seed)
     body = nn.Sequential(*list(fresh.layers)[:-1], nn.Flatten())
     net = nn.Sequential(body, nn.LazyLinear(int(labels.max()) + 1))
@@ -192,7 +229,8 @@ def supervised(D: Discriminator,  # whose table is used, not its weights
 
 # %% ../nbs/16_inside.ipynb #16-36
 class Guided(torch.autograd.Function):
-    "An activation whose backward pass lets through only what is positive, on the way up and on the way back."
+    """An activation whose backward pass lets through only what is positive, on the
+    way up and on the way back."""
     @staticmethod
     def forward(ctx,             # what the backward pass may read
                 before: Tensor,  # the activation's input
@@ -206,21 +244,27 @@ class Guided(torch.autograd.Function):
     def backward(ctx,            # what the forward pass left
                  grad: Tensor,   # of the output
                 ) -> tuple[Tensor, None]:
-        "The gradient, where it and the activation's input are positive (Springenberg et al. 2014, arXiv 1412.6806)."
+        """The gradient, where it and the activation's input are positive
+        (Springenberg et al. 2014, arXiv 1412.6806)."""
         before, = ctx.saved_tensors
         return grad.clamp(min=0) * (before > 0), None
 
 # %% ../nbs/16_inside.ipynb #16-37
-def saliency(D: Discriminator,  # in eval mode
-             x: Tensor,         # images (n, c, h, w) in [-1, 1]
-             layer: int,        # one of hidden(D)
-             filters: Tensor,   # int64 (n,): which filter of that layer, for each image
-            ) -> Tensor:        # (n, c, h, w): guided gradient of the filter's largest activation
-    "Guided backpropagation (paper, figure 5). ValueError for a layer or filter that is not there."
+def saliency(
+    D: Discriminator,  # in eval mode
+    x: Tensor,         # images (n, c, h, w) in [-1, 1]
+    layer: int,        # one of hidden(D)
+    filters: Tensor,   # int64 (n,): which filter of that layer, for each image
+) -> Tensor:  # (n, c, h, w): guided gradient of the filter's largest activation
+    """Guided backpropagation (paper, figure 5). ValueError for a layer or filter
+    that is not there."""
     layer, x = check_layer(D, layer), check_images(x).requires_grad_()
     count = D.table[layer - 1].out_shape[0]
     if len(filters) != len(x) or not ((filters >= 0) & (filters < count)).all():
-        raise ValueError(f"filters must be {len(x)} numbers from 0 to {count - 1}, one for each image.")
+        raise ValueError(
+            f"filters must be {len(x)} numbers from 0 to {count - 1}, one for each"
+            " image."
+        )
     h = x
     for block in D.layers[:layer]:
         for name, part in block.named_children():
@@ -245,20 +289,25 @@ def images_from(G: Generator,    # in eval mode
                 layer: int,      # where they were taken
                 drop: list = (), # numbers of the filters to set to 0 everywhere
                ) -> Tensor:      # images (n, c, h, w) in [-1, 1]
-    "The rest of G, some filters dropped (paper, section 6.3.1). ValueError for a layer or a filter that is not there."
+    """The rest of G, some filters dropped (paper, section 6.3.1). ValueError for a
+    layer or a filter that is not there."""
     layer, drop = check_layer(G, layer), [int(i) for i in drop]
     if strange := [i for i in drop if not 0 <= i < maps.shape[1]]:
-        raise ValueError(f"There is no filter {strange[0]}; there are {maps.shape[1]}, counted from 0.")
+        raise ValueError(
+            f"There is no filter {strange[0]}; there are {maps.shape[1]}, counted"
+            " from 0."
+        )
     keep = torch.ones(maps.shape[1])
     keep[drop] = 0
     return G.layers[layer:](maps * keep[:, None, None])
 
 # %% ../nbs/16_inside.ipynb #16-48
-def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an object
-                  b: Tensor,          # uint8 (n, 3, h, w): the same images without it
-                  side: int,          # cells along a side of the answer
-                  least: float = .3,  # share of a cell's pixels, over all pairs, that must differ
-                 ) -> Tensor:         # bool (side, side)
+def changed_cells(
+    a: Tensor,          # uint8 (n, 3, h, w): images with an object
+    b: Tensor,          # uint8 (n, 3, h, w): the same images without it
+    side: int,          # cells along a side of the answer
+    least: float = .3,  # share of a cell's pixels, over all pairs, that must differ
+) -> Tensor:  # bool (side, side)
     "Where the object is drawn. ValueError for images that don't pair up."
     if a.shape != b.shape or a.dtype != torch.uint8:
         raise ValueError(f"a is {a.dtype} {tuple(a.shape)} and b {tuple(b.shape)}; "
@@ -268,25 +317,33 @@ def changed_cells(a: Tensor,          # uint8 (n, 3, h, w): images with an objec
     return F.adaptive_avg_pool2d(differs[None], side)[0] >= least
 
 # %% ../nbs/16_inside.ipynb #16-52
-def object_places(has: Tensor,    # bool (n,): which images have the object
-                  cells: Tensor,  # bool (h, w): where it is drawn
-                 ) -> Tensor:     # int64 (n, h, w): 1 where it is, 0 where it is not, -1: not used
-    """In images with the object its places are positive and the others negative; in images without it, its places
-    are negative and the others are not used."""
+def object_places(
+    has: Tensor,    # bool (n,): which images have the object
+    cells: Tensor,  # bool (h, w): where it is drawn
+) -> Tensor:  # int64 (n, h, w): 1 where it is, 0 where it is not, -1: not used
+    """In images with the object its places are positive and the others negative; in
+    images without it, its places are negative and the others are not used."""
     with_it = cells.long().expand(len(has), -1, -1)
     without = torch.where(cells, 0, -1).expand(len(has), -1, -1)
     return torch.where(has[:, None, None], with_it, without)
 
 # %% ../nbs/16_inside.ipynb #16-53
-def filter_weights(maps: Tensor,   # (n, filters, h, w)
-                   there: Tensor,  # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
-                  ) -> Tensor:     # (filters,): weights of a logistic regression, for standardised filters
-    "How much each filter speaks for the object at a place (paper, section 6.3.1). ValueError unless some have it."
+def filter_weights(
+    maps: Tensor,  # (n, filters, h, w)
+    # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
+    there: Tensor,
+) -> Tensor:  # (filters,): weights of a logistic regression, for standardised filters
+    """How much each filter speaks for the object at a place (paper, section 6.3.1).
+    ValueError unless some have it."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
     places, said = maps.movedim(1, 3)[there >= 0], there[there >= 0]
     if len(said.unique()) < 2:
-        raise ValueError(f"{len(said)} places are given, all {'with' if said.sum() else 'without'} the object; "
-                         "the regression needs both kinds.")
+        raise ValueError(
+            f"{len(said)} places are given, all {'with' if said.sum() else 'without'}"
+            " the object; the regression needs both kinds."
+        )
     scaled = StandardScaler().fit_transform(places.numpy())
-    return torch.from_numpy(LogisticRegression(C=.1, max_iter=500).fit(scaled, said.numpy()).coef_[0]).float()
+    return torch.from_numpy(
+        LogisticRegression(C=0.1, max_iter=500).fit(scaled, said.numpy()).coef_[0]
+    ).float()

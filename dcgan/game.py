@@ -27,7 +27,8 @@ def ring(n: int,                      # points
 
 def quality(points: Tensor,          # (n, 2)
            ) -> tuple[int, float]:   # modes from 0 to 8, share from 0 to 1
-    "How many modes hold at least 3 % of the points, and the share of points near any mode."
+    """How many modes hold at least 3 % of the points, and the share of points near
+    any mode."""
     distance, mode = torch.cdist(points, CENTRES).min(dim=1)
     near = distance < 0.25
     counts = mode[near].bincount(minlength=8)
@@ -39,7 +40,9 @@ def mlp(n_in: int,   # numbers that go in
         act,         # makes the activation of the two hidden layers
        ) -> nn.Sequential:
     "Two hidden layers of 128."
-    first, second, last = nn.Linear(n_in, 128), nn.Linear(128, 128), nn.Linear(128, n_out)
+    first, second, last = (
+        nn.Linear(n_in, 128), nn.Linear(128, 128), nn.Linear(128, n_out),
+    )
     return nn.Sequential(first, act(), second, act(), last)
 
 def players(seed: int,  # decides the weights
@@ -71,7 +74,9 @@ def draw_plane(ax,              # matplotlib Axes
               ):                # the shading, for a colour bar
     "D's probability of real in grey, its 1/2 line, real points and fakes."
     levels = [i / 10 for i in range(11)]
-    shade = ax.contourf(SIDE, SIDE, p_real, levels=levels, cmap="gray", vmin=-0.4, vmax=1)
+    shade = ax.contourf(
+        SIDE, SIDE, p_real, levels=levels, cmap="gray", vmin=-0.4, vmax=1
+    )
     if p_real.min() < 0.5 < p_real.max():
         ax.contour(SIDE, SIDE, p_real, levels=[0.5], colors="black", linewidths=1.5)
     ax.plot(*x.T, "+", ms=4, color="tab:blue")
@@ -94,14 +99,16 @@ class Ring:
         self.steps, self.noise = 0, torch.Generator().manual_seed(self.seed)
         self.G, self.D = players(self.seed)
         self.opt_g, self.opt_d = (
-            torch.optim.Adam(net.parameters(), betas=(0.5, 0.999)) for net in (self.G, self.D)
+            torch.optim.Adam(net.parameters(), betas=(0.5, 0.999))
+            for net in (self.G, self.D)
         )
 
     def step(self,
              lr_g: float = 2e-3,  # G's learning rate, above 0
              lr_d: float = 2e-3,  # D's
             ) -> None:
-        "D's step, then G's. FloatingPointError, before the update, where a loss is no number."
+        """D's step, then G's. FloatingPointError, before the update, where a loss is
+        no number."""
         x, z = ring(128, self.noise), torch.randn(128, 2, generator=self.noise)
         with torch.no_grad():
             fake = self.G(z)
@@ -118,8 +125,10 @@ class Ring:
         if not lr > 0:
             raise ValueError(f"A learning rate is {lr}; it must be above 0.")
         if not loss.isfinite():
-            raise FloatingPointError(f"A loss is no number any more after step {self.steps}: "
-                                     "start again, with lower rates.")
+            raise FloatingPointError(
+                f"A loss is no number any more after step {self.steps}: "
+                "start again, with lower rates."
+            )
         opt.zero_grad()
         loss.backward()
         opt.param_groups[0]["lr"] = lr
@@ -129,13 +138,19 @@ class Ring:
 def play_ring(seed: int = 0,   # decides weights and noise
               turn: int = 20,  # steps between two pictures while it plays
              ):                # an ipywidgets box
-    "The game in the plane, for Jupyter and Colab: play and pause, one step, start again, both rates."
+    """The game in the plane, for Jupyter and Colab: play and pause, one step, start
+    again, both rates."""
     widgets, game = library("ipywidgets", "The game in the plane"), Ring(seed)
     whole(1, turn=turn)
-    clock = widgets.Play(value=0, min=0, max=10**6, interval=400)  # its stop button sets it to 0
-    one, again = (widgets.Button(description=words) for words in ("one step", "start again"))
+    # its stop button sets it to 0
+    clock = widgets.Play(value=0, min=0, max=10**6, interval=400)
+    one, again = (
+        widgets.Button(description=words) for words in ("one step", "start again")
+    )
     rates = [
-        widgets.FloatLogSlider(value=2e-3, min=-5, max=0, step=.1, description=f"{player}'s rate")
+        widgets.FloatLogSlider(
+            value=2e-3, min=-5, max=0, step=0.1, description=f"{player}'s rate"
+        )
         for player in "GD"
     ]
     text, picture = widgets.HTML(), widgets.Image(format="png")
@@ -161,7 +176,9 @@ def play_ring(seed: int = 0,   # decides weights and noise
 def _ring_text(game) -> str:
     "Where the game stands, in a sentence."
     modes, share = quality(positions(game.G, game.D, game.z)[0])
-    return f"step {game.steps:,}: {modes} of 8 modes, {share:.0%} of the samples near one"
+    return (
+        f"step {game.steps:,}: {modes} of 8 modes, {share:.0%} of the samples near one"
+    )
 
 def _ring_png(game) -> bytes:
     "The plane as it is now."

@@ -19,7 +19,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from .networks import Generator, blocks, generator_for, init_weights, latent, table_from
+from dcgan.networks import (
+    Generator,
+    blocks,
+    generator_for,
+    init_weights,
+    latent,
+    table_from,
+)
 from .plots import check_images, grid
 from .shapes import Row
 from .steps import frozen
@@ -32,26 +39,40 @@ def check_z(**given: Tensor,    # each should be latent vectors (…, z_dim)
     "ValueError, by name, unless all are float tensors of finite numbers, of one z_dim."
     first = next(iter(given))
     for name, z in given.items():
-        fits = isinstance(z, Tensor) and z.is_floating_point() and z.ndim >= 1 and 0 not in z.shape
+        fits = (
+            isinstance(z, Tensor)
+            and z.is_floating_point()
+            and z.ndim >= 1
+            and 0 not in z.shape
+        )
         if not fits or not z.isfinite().all():
             what = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else shown(z)
-            raise ValueError(f"{name} is {what}; it must be a float tensor (…, z_dim) of finite numbers, not empty.")
+            raise ValueError(
+                f"{name} is {what}; it must be a float tensor (…, z_dim) of finite"
+                " numbers, not empty."
+            )
         if z.shape[-1] != given[first].shape[-1]:
-            raise ValueError(f"{first} has vectors of {given[first].shape[-1]} numbers, {name} of {z.shape[-1]}; "
-                             "take both from one generator.")
+            raise ValueError(
+                f"{first} has vectors of {given[first].shape[-1]} numbers, {name} of"
+                f" {z.shape[-1]}; take both from one generator."
+            )
 
 def check_time(t: float,    # should be from 0 to 1
               ) -> None:
     "ValueError unless t is a number from 0 to 1."
     if isinstance(t, bool) or not isinstance(t, Real) or not 0 <= t <= 1:
-        raise ValueError(f"t is {shown(t)}; it must be a number from 0, which is a, to 1, which is b.")
+        raise ValueError(
+            f"t is {shown(t)}; it must be a number from 0, which is a, to 1, which"
+            " is b."
+        )
 
 # %% ../nbs/15_latent.ipynb #15-07
 def lerp(a: Tensor,    # (…, z_dim)
          b: Tensor,    # (…, z_dim)
          t: float,     # from 0, which is a, to 1, which is b
         ) -> Tensor:   # (…, z_dim)
-    "On the straight line from a to b. ValueError for t out of range, or lengths that differ."
+    """On the straight line from a to b. ValueError for t out of range, or lengths
+    that differ."""
     check_z(a=a, b=b)
     check_time(t)
     return torch.lerp(a, b, t)
@@ -60,14 +81,17 @@ def slerp(a: Tensor,    # (…, z_dim)
           b: Tensor,    # (…, z_dim)
           t: float,     # from 0, which is a, to 1, which is b
          ) -> Tensor:   # (…, z_dim)
-    "On the arc from a to b (Shoemake 1985). ValueError also for vectors that are zero or opposite."
+    """On the arc from a to b (Shoemake 1985). ValueError also for vectors that are
+    zero or opposite."""
     check_z(a=a, b=b)
     check_time(t)
     long = (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)).double()
     cos = ((a.double() * b.double()).sum(-1, keepdim=True) / long).clamp(-1, 1)
     if not (cos > -1 + 1e-9).all():  # nan ends here as well
-        raise ValueError("a or b is zero, or they are opposite; no single arc joins such vectors, "
-                         "so take lerp or other ends.")
+        raise ValueError(
+            "a or b is zero, or they are opposite; no single arc joins such vectors, "
+            "so take lerp or other ends."
+        )
     omega = cos.arccos()
     wide = omega > 1e-4  # below, the arc and the line are the same up to rounding
     sin = omega.sin().where(wide, 1)
@@ -94,14 +118,20 @@ def walk(points: Tensor,    # (k, z_dim), two or more
     check_z(points=points)
     whole(1, steps=steps)
     if points.ndim != 2 or len(points) < 2:
-        raise ValueError(f"points has shape {tuple(points.shape)}; a walk needs (k, z_dim) with two points or more.")
-    legs = [path(a, b, i / steps) for a, b in zip(points, points[1:]) for i in range(steps)]
+        raise ValueError(
+            f"points has shape {tuple(points.shape)}; a walk needs (k, z_dim) with two"
+            " points or more."
+        )
+    legs = [
+        path(a, b, i / steps) for a, b in zip(points, points[1:]) for i in range(steps)
+    ]
     return torch.stack([*legs, points[-1]])
 
 # %% ../nbs/15_latent.ipynb #15-24
 def strides(x: Tensor,    # images along a walk (n, c, h, w), two or more
            ) -> Tensor:   # (n - 1,)
-    "How far each image is from the one before: root mean square over the pixels. ValueError for one image."
+    """How far each image is from the one before: root mean square over the pixels.
+    ValueError for one image."""
     x = check_images(x)
     if len(x) < 2:
         raise ValueError("One image is no walk; give two or more.")
@@ -109,10 +139,14 @@ def strides(x: Tensor,    # images along a walk (n, c, h, w), two or more
 
 def jump(x: Tensor,    # images along a walk (n, c, h, w), two or more
         ) -> float:    # from 1
-    "The largest stride over the mean one: 1 for an even walk. ValueError if nothing changes."
+    """The largest stride over the mean one: 1 for an even walk. ValueError if
+    nothing changes."""
     far = strides(x)
     if not far.max() > 0:
-        raise ValueError("All images of this walk are the same; a jump is measured where something changes.")
+        raise ValueError(
+            "All images of this walk are the same; a jump is measured where something"
+            " changes."
+        )
     return (far.max() / far.mean()).item()
 
 # %% ../nbs/15_latent.ipynb #15-31
@@ -120,25 +154,37 @@ def predictor_layers(in_shape: tuple,    # (c, h, w) of the images
                      outputs: int,       # factors
                      width: int = 12,    # channels of the first layer
                     ) -> tuple[Row, ...]:
-    "Five 3×3 convolutions that halve the sides four times, then one number for each factor."
+    """Five 3×3 convolutions that halve the sides four times, then one number for
+    each factor."""
     whole(1, outputs=outputs, width=width)
     sizes = (width, 2), (2 * width, 2), (2 * width, 1), (4 * width, 2), (4 * width, 2)
-    return *(Row("conv", out, 3, stride, 1, True, "relu", False) for out, stride in sizes), Row("linear", outputs)
+    return *(
+        Row("conv", out, 3, stride, 1, True, "relu", False) for out, stride in sizes
+    ), Row("linear", outputs)
 
 class Predictor(Network):
-    "Reads factors: x of shape (b, c, h, w) → (b, factors), each about -1 (no, least) to 1 (yes, most)."
-    def __init__(self,
-                 layers: list,     # rows (kind, out, kernel, stride, padding, norm, act, bias)
-                 in_shape: list,   # (c, h, w) of the images
-                 factors: list):   # their names, in the order of the outputs
+    """Reads factors: x of shape (b, c, h, w) → (b, factors), each about -1 (no,
+    least) to 1 (yes, most)."""
+    def __init__(
+        self,
+        layers: list,    # rows (kind, out, kernel, stride, padding, norm, act, bias)
+        in_shape: list,  # (c, h, w) of the images
+        factors: list,   # their names, in the order of the outputs
+    ):
         super().__init__()
         rows, self.table = table_from(layers, in_shape)
         self.in_shape, self.factors = self.table.in_shape, tuple(factors)
         if self.table.out_shape != (len(self.factors),):
-            raise ValueError(f"The table ends in {self.table.out_shape}; for {len(self.factors)} factors "
-                             "it must end in as many numbers.")
-        self.config = {"layers": rows, "in_shape": self.in_shape, "factors": self.factors}
-        with torch.random.fork_rng(devices=[]):  # the global generator is left as it was
+            raise ValueError(
+                f"The table ends in {self.table.out_shape}; for {len(self.factors)}"
+                " factors it must end in as many numbers."
+            )
+        self.config = {
+            "layers": rows, "in_shape": self.in_shape, "factors": self.factors,
+        }
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the global generator is left as it was
             self.layers = blocks(rows, self.in_shape, 0.)
 
     def forward(self,
@@ -155,12 +201,18 @@ class Predictor(Network):
         x = check_images(x)
         if x.shape[1:] != self.in_shape:
             (c, h, w), (c2, h2, w2) = x.shape[1:], self.in_shape
-            raise ValueError(f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this predictor takes {h2}×{w2} "
-                             f"with {c2}; take a predictor of such images.")
-        return dict(zip(self.factors, torch.cat([self(part) for part in x.split(250)]).T))
+            raise ValueError(
+                f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this"
+                f" predictor takes {h2}×{w2} with {c2}; take a predictor of such"
+                " images."
+            )
+        return dict(
+            zip(self.factors, torch.cat([self(part) for part in x.split(250)]).T)
+        )
 
 # %% ../nbs/15_latent.ipynb #15-33
-FACE_FACTORS = "skin", "hair_length", "smile", "glasses", "hat", "turn"  # of the drawn faces: those with an order
+# of the drawn faces: those with an order
+FACE_FACTORS = "skin", "hair_length", "smile", "glasses", "hat", "turn"
 
 def scaled(value,        # numbers (n,), or yes and no
            low: float,   # the least they can be
@@ -168,21 +220,27 @@ def scaled(value,        # numbers (n,), or yes and no
           ) -> Tensor:   # float32 (n,) in [-1, 1]
     "A factor on the scale that predictors read. ValueError unless low < high."
     if not low < high:
-        raise ValueError(f"low is {shown(low)}, high {shown(high)}; low must be below high.")
+        raise ValueError(
+            f"low is {shown(low)}, high {shown(high)}; low must be below high."
+        )
     return (torch.as_tensor(value).float() - low) / (high - low) * 2 - 1
 
 def face_predictor() -> Predictor:
-    "The predictor of drawn faces that ships with the package, made by `python bench/latent.py predictor`."
+    """The predictor of drawn faces that ships with the package, made by `python
+    bench/latent.py predictor`."""
     return Predictor.from_pretrained(ASSETS / "predictors/faces")
 
 # %% ../nbs/15_latent.ipynb #15-35
 def roughened(x: Tensor,            # (b, c, h, w) in [-1, 1]
               g: torch.Generator,   # decides how much of each
              ) -> Tensor:           # the same shape
-    "Images made softer and noisy, each by amounts of its own, as a generator may leave them."
+    """Images made softer and noisy, each by amounts of its own, as a generator may
+    leave them."""
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     amounts = torch.rand(2, len(x), 1, 1, 1, generator=g)
-    return torch.lerp(x, soft, .8 * amounts[0]) + .15 * amounts[1] * torch.randn(x.shape, generator=g)
+    return torch.lerp(x, soft, 0.8 * amounts[0]) + 0.15 * amounts[1] * torch.randn(
+        x.shape, generator=g
+    )
 
 # %% ../nbs/15_latent.ipynb #15-36
 def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 1]
@@ -192,14 +250,24 @@ def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 
                     width: int = 12,              # channels of the first layer
                     batch: int = 64,              # images a step
                    ) -> Predictor:                # in eval mode
-    "Least squares on roughened images, on the CPU. ValueError for values that do not fit, or too few images."
+    """Least squares on roughened images, on the CPU. ValueError for values that do
+    not fit, or too few images."""
     x, wanted, steps = check_images(x), check_values(values, len(x)), len(x) // batch
     whole(1, epochs=epochs)
     if steps < 1:
-        raise ValueError(f"These are {len(x)} images; a predictor needs at least a batch of them, {batch}.")
-    net = Predictor(predictor_layers(x.shape[1:], len(values), width), x.shape[1:], list(values))
-    opt = torch.optim.AdamW(init_weights(net, None, seed, part=4).parameters(), lr=4e-3, weight_decay=.01)
-    rate, g = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=epochs * steps), generator_for(seed, 7)
+        raise ValueError(
+            f"These are {len(x)} images; a predictor needs at least a batch of them,"
+            f" {batch}."
+        )
+    net = Predictor(
+        predictor_layers(x.shape[1:], len(values), width), x.shape[1:], list(values)
+    )
+    opt = torch.optim.AdamW(
+        init_weights(net, None, seed, part=4).parameters(), lr=4e-3, weight_decay=0.01
+    )
+    rate, g = torch.optim.lr_scheduler.OneCycleLR(
+        opt, 4e-3, total_steps=epochs * steps
+    ), generator_for(seed, 7)
     for _ in range(epochs):
         for i in torch.randperm(len(x), generator=g).split(batch)[:steps]:
             loss = F.mse_loss(net(roughened(x[i], g)), wanted[i])
@@ -210,26 +278,38 @@ def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 
     return net.eval()
 
 # %% ../nbs/15_latent.ipynb #15-38
-def check_values(values: Mapping[str, Tensor],  # name of a factor: should be (n,) in [-1, 1]
-                 n: int,                        # images
-                ) -> Tensor:                    # float32 (n, factors)
-    "The values side by side. ValueError unless there is one in [-1, 1] for each image and factor."
+def check_values(
+    values: Mapping[str, Tensor],  # name of a factor: should be (n,) in [-1, 1]
+    n: int,                        # images
+) -> Tensor:  # float32 (n, factors)
+    """The values side by side. ValueError unless there is one in [-1, 1] for each
+    image and factor."""
     if not isinstance(values, Mapping) or not values:
-        raise ValueError(f"values is {shown(values)}; it must be a dict of names and tensors (n,), one or more.")
+        raise ValueError(
+            f"values is {shown(values)}; it must be a dict of names and tensors (n,),"
+            " one or more."
+        )
     for name, v in values.items():
         if not isinstance(v, Tensor) or v.shape != (n,) or not (v.abs() <= 1).all():
             what = f"{v.dtype} {tuple(v.shape)}" if isinstance(v, Tensor) else shown(v)
-            raise ValueError(f"{name} is {what}; it must be a tensor of {n} numbers from -1 to 1, one for each image.")
+            raise ValueError(
+                f"{name} is {what}; it must be a tensor of {n} numbers from -1 to 1,"
+                " one for each image."
+            )
     return torch.stack([v.float() for v in values.values()], 1)
 
 def interval(hits: int,   # how often something happened
              n: int,      # of so many times
             ) -> tuple[float, float]:
-    "A 95 % interval for its probability, by Wilson's method. ValueError for more hits than times."
+    """A 95 % interval for its probability, by Wilson's method. ValueError for more
+    hits than times."""
     from scipy.stats import binomtest
     whole(0, hits=hits)
     whole(max(1, hits), n=n)
-    return tuple(float(end) for end in binomtest(int(hits), int(n)).proportion_ci(method="wilson"))
+    return tuple(
+        float(end)
+        for end in binomtest(int(hits), int(n)).proportion_ci(method="wilson")
+    )
 
 def check_factors(asked,   # names
                   known,   # those that there are
@@ -237,7 +317,9 @@ def check_factors(asked,   # names
     "ValueError, with the factors that there are, unless all names are among them."
     for name in asked:
         if name not in known:
-            raise ValueError(f"There is no factor {shown(name)} here; there are {', '.join(known)}.")
+            raise ValueError(
+                f"There is no factor {shown(name)} here; there are {', '.join(known)}."
+            )
 
 # %% ../nbs/15_latent.ipynb #15-39
 class Skill(NamedTuple):
@@ -252,17 +334,25 @@ class Skill(NamedTuple):
         "Whether it can't be told from always giving the more frequent answer."
         return interval(self.right, self.n)[0] <= self.guess
 
-def skills(predictor: Predictor,            # what is tested
-           x: Tensor,                       # images that it was not trained on
-           values: Mapping[str, Tensor],    # name: (n,) in [-1, 1], what is true of them
-          ) -> list[Skill]:
-    "The predictor on images of known factors. ValueError for a factor that it does not read."
+def skills(
+    predictor: Predictor,          # what is tested
+    x: Tensor,                     # images that it was not trained on
+    values: Mapping[str, Tensor],  # name: (n,) in [-1, 1], what is true of them
+) -> list[Skill]:
+    """The predictor on images of known factors. ValueError for a factor that it does
+    not read."""
     must_be(Predictor, predictor=predictor)
     truth, seen = check_values(values, len(x)) > 0, predictor.read(x)
     check_factors(values, seen)
-    right = {name: int((seen[name] > 0).eq(truth[:, i]).sum()) for i, name in enumerate(values)}
+    right = {
+        name: int((seen[name] > 0).eq(truth[:, i]).sum())
+        for i, name in enumerate(values)
+    }
     shares = {name: truth[:, i].float().mean().item() for i, name in enumerate(values)}
-    return [Skill(name, right[name], len(x), max(shares[name], 1 - shares[name])) for name in values]
+    return [
+        Skill(name, right[name], len(x), max(shares[name], 1 - shares[name]))
+        for name in values
+    ]
 
 # %% ../nbs/15_latent.ipynb #15-44
 class Pool(NamedTuple):
@@ -284,14 +374,23 @@ def exemplars(pool: Pool,               # where to look
               wanted: dict[str, bool],  # factor: whether the image should show it
               clear: float = .5,        # how far from 0 the readings must be
              ) -> Tensor:               # int64, places in the pool
-    "Where all of these factors read as wanted. ValueError for an unknown factor, or where nothing is found."
+    """Where all of these factors read as wanted. ValueError for an unknown factor,
+    or where nothing is found."""
     must_be(Pool, pool=pool)
     check_factors(wanted, pool.readings)
-    fits = [(pool.readings[name] * (1 if yes else -1)) > clear for name, yes in wanted.items()]
+    fits = [
+        (pool.readings[name] * (1 if yes else -1)) > clear
+        for name, yes in wanted.items()
+    ]
     places = torch.stack(fits).all(0).nonzero().flatten()
     if not len(places):
-        said = " and ".join(f"{'' if yes else 'no '}{name}" for name, yes in wanted.items())
-        raise ValueError(f"None of the {len(pool.z)} images shows {said}; draw a larger pool, or lower clear={clear}.")
+        said = " and ".join(
+            f"{'' if yes else 'no '}{name}" for name, yes in wanted.items()
+        )
+        raise ValueError(
+            f"None of the {len(pool.z)} images shows {said}; draw a larger pool, or"
+            f" lower clear={clear}."
+        )
     return places
 
 # %% ../nbs/15_latent.ipynb #15-45c
@@ -302,31 +401,46 @@ class FactorScore(NamedTuple):
     real: float     # the same share of the real images
     overlap: float  # of the two histograms, from 0 (nothing in common) to 1 (the same)
 
-def factor_scores(predictor: Predictor,   # of such images
-                  fake: Tensor,           # (n, c, h, w) in [-1, 1], generated
-                  real: Tensor,           # (m, c, h, w) in [-1, 1], from the data
-                  clear: float = .5,      # from 0 to 1: how far from 0 a clear reading is
-                  bins: int = 15,         # of the histograms, which span -1.5 to 1.5
-                 ) -> list[FactorScore]:  # one for each factor
-    "Which factors generated images show, and how often. ValueError for images that the predictor can't read."
+def factor_scores(
+    predictor: Predictor,  # of such images
+    fake: Tensor,          # (n, c, h, w) in [-1, 1], generated
+    real: Tensor,          # (m, c, h, w) in [-1, 1], from the data
+    clear: float = .5,     # from 0 to 1: how far from 0 a clear reading is
+    bins: int = 15,        # of the histograms, which span -1.5 to 1.5
+) -> list[FactorScore]:  # one for each factor
+    """Which factors generated images show, and how often. ValueError for images that
+    the predictor can't read."""
     must_be(Predictor, predictor=predictor)
     whole(1, bins=bins)
     def shares(v): return torch.histc(v.clamp(-1.5, 1.5), bins, -1.5, 1.5) / len(v)
     def decided(v): return (v.abs() > clear).float().mean().item()
     read, found = predictor.read(fake), predictor.read(real)
-    overlaps = {name: torch.minimum(shares(v), shares(found[name])).sum().item() for name, v in read.items()}
-    return [FactorScore(name, decided(v), decided(found[name]), overlaps[name]) for name, v in read.items()]
+    overlaps = {
+        name: torch.minimum(shares(v), shares(found[name])).sum().item()
+        for name, v in read.items()
+    }
+    return [
+        FactorScore(name, decided(v), decided(found[name]), overlaps[name])
+        for name, v in read.items()
+    ]
 
 # %% ../nbs/15_latent.ipynb #15-49
 def arithmetic(a: Tensor,    # exemplars (…, k, z_dim) that show a concept
                b: Tensor,    # (…, k, z_dim), the same without it
                c: Tensor,    # (…, k, z_dim) that should get it
               ) -> Tensor:   # (…, z_dim)
-    "mean(a) − mean(b) + mean(c) (paper, section 6.3.2). ValueError for exemplars that don't fit together."
+    """mean(a) − mean(b) + mean(c) (paper, section 6.3.2). ValueError for exemplars
+    that don't fit together."""
     check_z(a=a, b=b, c=c)
-    if a.ndim < 2 or not a.shape[:-2] == b.shape[:-2] == c.shape[:-2] or a.shape[-2] != b.shape[-2]:
-        raise ValueError(f"a, b and c are {tuple(a.shape)}, {tuple(b.shape)} and {tuple(c.shape)}; "
-                         "each must be exemplars (…, k, z_dim), and a and b must have as many.")
+    if (
+        a.ndim < 2
+        or not a.shape[:-2] == b.shape[:-2] == c.shape[:-2]
+        or a.shape[-2] != b.shape[-2]
+    ):
+        raise ValueError(
+            f"a, b and c are {tuple(a.shape)}, {tuple(b.shape)} and {tuple(c.shape)}; "
+            "each must be exemplars (…, k, z_dim), and a and b must have as many."
+        )
     return a.mean(-2) - b.mean(-2) + c.mean(-2)
 
 def neighbours(z: Tensor,            # (z_dim,)
@@ -334,30 +448,44 @@ def neighbours(z: Tensor,            # (z_dim,)
                reach: float = .25,   # how far each number may move, above 0
                seed: int = 0,        # decides them
               ) -> Tensor:           # (n + 1, z_dim): z itself first
-    "z and others near it: uniform noise of ±reach on each number, as in the paper's figure 7."
+    """z and others near it: uniform noise of ±reach on each number, as in the
+    paper's figure 7."""
     check_z(z=z)
     whole(1, n=n)
-    if z.ndim != 1 or isinstance(reach, bool) or not isinstance(reach, Real) or not 0 < reach < math.inf:
+    if (
+        z.ndim != 1
+        or isinstance(reach, bool)
+        or not isinstance(reach, Real)
+        or not 0 < reach < math.inf
+    ):
         raise ValueError(f"z has shape {tuple(z.shape)} and reach is {shown(reach)}; "
                          "one vector and a number above 0 are needed.")
     noise = torch.rand(n, len(z), generator=generator_for(seed, 6)) * 2 - 1
     return torch.cat([z[None], z + reach * noise.to(z)])
 
 # %% ../nbs/15_latent.ipynb #15-53
-def triples(pool: Pool,               # where to look
-            factor: str,              # what A shows, and B and C do not
-            given: str,               # what A and B show, and C does not
-            k: int = 3,               # exemplars in each of A, B and C
-            n: int = 200,             # triples
-            seed: int = 0,            # decides the choice
-            control: bool = False,    # A is chosen as B is, so that nothing should happen
-            clear: float = .5,        # how far from 0 the readings must be
-           ) -> Tensor:               # int64 (3, n, k), places in the pool
-    "Random exemplars of A, B and C, n times; no image twice in one mean. ValueError where there are fewer than k."
+def triples(
+    pool: Pool,             # where to look
+    factor: str,            # what A shows, and B and C do not
+    given: str,             # what A and B show, and C does not
+    k: int = 3,             # exemplars in each of A, B and C
+    n: int = 200,           # triples
+    seed: int = 0,          # decides the choice
+    control: bool = False,  # A is chosen as B is, so that nothing should happen
+    clear: float = .5,      # how far from 0 the readings must be
+) -> Tensor:  # int64 (3, n, k), places in the pool
+    """Random exemplars of A, B and C, n times; no image twice in one mean.
+    ValueError where there are fewer than k."""
     whole(1, k=k, n=n)
-    kinds = {factor: not control, given: True}, {factor: False, given: True}, {factor: False, given: False}
+    kinds = (
+        {factor: not control, given: True}, {factor: False, given: True},
+        {factor: False, given: False},
+    )
     if factor == given:
-        raise ValueError(f"factor and given are both {shown(factor)}; arithmetic needs two different ones.")
+        raise ValueError(
+            f"factor and given are both {shown(factor)}; arithmetic needs two different"
+            " ones."
+        )
     g, chosen = generator_for(seed, 8), []
     for wanted in kinds:
         places = exemplars(pool, wanted, clear)
@@ -375,18 +503,23 @@ class Score(NamedTuple):
     wanted: int     # the result shows it
     kept: int       # it lacks the second factor, as C does
     both: int       # both of these
-    others: float   # share of the remaining factors that read on the same side of 0 as in the image of mean(C)
+    # share of the remaining factors that read on the same side of 0 as in the image of
+    # mean(C)
+    others: float
     length: float   # mean length of the result's latent vector
 
-def score_arithmetic(G: Generator,           # in eval mode
-                     predictor: Predictor,   # of its images
-                     pool: Pool,             # where the exemplars are from
-                     places: Tensor,         # (3, n, k), from `triples`
-                     factor: str,            # of `triples`
-                     given: str,             # of `triples`
-                     length: float | None = None,    # give results and mean(C) this length; None: leave them
-                    ) -> Score:
-    "A − B + C for each triple, read by the predictor. ValueError for a factor that it does not read."
+def score_arithmetic(
+    G: Generator,          # in eval mode
+    predictor: Predictor,  # of its images
+    pool: Pool,            # where the exemplars are from
+    places: Tensor,        # (3, n, k), from `triples`
+    factor: str,           # of `triples`
+    given: str,            # of `triples`
+    # give results and mean(C) this length; None: leave them
+    length: float | None = None,
+) -> Score:
+    """A − B + C for each triple, read by the predictor. ValueError for a factor that
+    it does not read."""
     must_be(Predictor, predictor=predictor)
     check_factors((factor, given), predictor.factors)
     a, b, c = pool.z[places]
@@ -395,9 +528,15 @@ def score_arithmetic(G: Generator,           # in eval mode
         result, start = (length * F.normalize(z, dim=1) for z in (result, start))
     after, before = predictor.read(draw(G, result)), predictor.read(draw(G, start))
     wanted, kept = after[factor] > 0, after[given] <= 0
-    rest = [(after[name] > 0) == (before[name] > 0) for name in predictor.factors if name not in (factor, given)]
+    rest = [
+        (after[name] > 0) == (before[name] > 0)
+        for name in predictor.factors
+        if name not in (factor, given)
+    ]
     others = torch.stack(rest).float().mean().item() if rest else 1.
-    counts = (int(hits.sum()) for hits in (before[factor] > 0, wanted, kept, wanted & kept))
+    counts = (
+        int(hits.sum()) for hits in (before[factor] > 0, wanted, kept, wanted & kept)
+    )
     return Score(len(result), *counts, others, result.norm(dim=1).mean().item())
 
 # %% ../nbs/15_latent.ipynb #15-65
@@ -405,14 +544,24 @@ def direction(z: Tensor,        # (n, z_dim)
               reading: Tensor,  # (n,): a factor of their images
               k: int = 4,       # extremes on each side; the paper takes four
              ) -> Tensor:       # (z_dim,)
-    "Mean of the k vectors with the highest readings, less that of the k lowest (paper, section 6.3.2)."
+    """Mean of the k vectors with the highest readings, less that of the k lowest
+    (paper, section 6.3.2)."""
     check_z(z=z)
     whole(1, k=k)
-    if z.ndim != 2 or not isinstance(reading, Tensor) or reading.shape != z.shape[:1] or not reading.isfinite().all():
-        raise ValueError(f"z is {tuple(z.shape)}, reading {tuple(getattr(reading, 'shape', ()))}; "
-                         "a reading is one finite number for each vector (n, z_dim).")
+    if (
+        z.ndim != 2
+        or not isinstance(reading, Tensor)
+        or reading.shape != z.shape[:1]
+        or not reading.isfinite().all()
+    ):
+        raise ValueError(
+            f"z is {tuple(z.shape)}, reading {tuple(getattr(reading, 'shape', ()))}; "
+            "a reading is one finite number for each vector (n, z_dim)."
+        )
     if 2 * k > len(z):
-        raise ValueError(f"{len(z)} vectors have no two sides of {k}; give {2 * k} or more.")
+        raise ValueError(
+            f"{len(z)} vectors have no two sides of {k}; give {2 * k} or more."
+        )
     order = reading.argsort()
     return z[order[-k:]].mean(0) - z[order[:k]].mean(0)
 
@@ -424,21 +573,27 @@ def along(G: Generator,      # in eval mode
     "The images of z + s·v, for each step s."
     check_z(z=z, v=v)
     if z.ndim != 2 or v.ndim != 1:
-        raise ValueError(f"z is {tuple(z.shape)} and v {tuple(v.shape)}; they must be (n, z_dim) and (z_dim,).")
+        raise ValueError(
+            f"z is {tuple(z.shape)} and v {tuple(v.shape)}; they must be (n, z_dim) and"
+            " (z_dim,)."
+        )
     return torch.stack([draw(G, z + s * v) for s in steps])
 
 # %% ../nbs/15_latent.ipynb #15-70
-def png(x: Tensor,          # images (n, c, h, w) in [-1, 1]
-        columns: int = 1,   # in a row
-        numbered: bool = False,  # whether each image has its number, from 0, in its corner
-       ) -> bytes:          # a PNG file
+def png(
+    x: Tensor,               # images (n, c, h, w) in [-1, 1]
+    columns: int = 1,        # in a row
+    numbered: bool = False,  # whether each image has its number, from 0, in its corner
+) -> bytes:  # a PNG file
     "A sheet, enlarged until its images are 64 pixels wide or more."
     sheet, side = Image.fromarray(grid(x, columns)), x.shape[-1]
     k = -(-64 // side)
     sheet = sheet.resize((k * sheet.width, k * sheet.height), Image.Resampling.NEAREST)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for i in range(len(x) if numbered else 0):
-        corner = k * (3 + i % columns * (side + 2)), k * (2 + i // columns * (x.shape[-2] + 2))
+        corner = k * (3 + i % columns * (side + 2)), k * (
+            2 + i // columns * (x.shape[-2] + 2)
+        )
         pen.text(corner, str(i), "black", font, stroke_width=2, stroke_fill="white")
     out = BytesIO()
     sheet.save(out, format="PNG")
@@ -449,16 +604,23 @@ def explorer(G: Generator,                  # in eval mode
              directions: Mapping[str, Tensor],    # name: (z_dim,)
              seed: int = 0,                 # decides where to start
             ):                              # an ipywidgets box
-    "A slider from -1 to 1 for each direction, and the image there. ValueError for directions of another length."
+    """A slider from -1 to 1 for each direction, and the image there. ValueError for
+    directions of another length."""
     widgets = library("ipywidgets", "The latent explorer")
     z = latent(1, G.z_dim, G.z_law, seed)
     if not isinstance(directions, Mapping) or not directions:
-        raise ValueError(f"directions is {shown(directions)}; "
-                         "it must be a dict of names and vectors (z_dim,), one or more.")
+        raise ValueError(
+            f"directions is {shown(directions)}; "
+            "it must be a dict of names and vectors (z_dim,), one or more."
+        )
     check_z(z=z, **directions)
     picture = widgets.Image(format="png", width=256)
-    sliders = {name: widgets.FloatSlider(0, min=-1, max=1, step=.1, description=name, continuous_update=False)
-               for name in directions}
+    sliders = {
+        name: widgets.FloatSlider(
+            0, min=-1, max=1, step=0.1, description=name, continuous_update=False
+        )
+        for name in directions
+    }
 
     def update(_=None):
         moved = sum(slider.value * directions[name] for name, slider in sliders.items())
@@ -470,23 +632,34 @@ def explorer(G: Generator,                  # in eval mode
     return widgets.VBox([picture, *sliders.values()])
 
 # %% ../nbs/15_latent.ipynb #15-104
-def calculator(G: Generator,         # in eval mode
-               z: Tensor,            # (n, z_dim): what exemplars are chosen from, three or more
-               columns: int = 6,     # images in a row
-              ):                     # an ipywidgets box
-    "Choose exemplars; see the means of A, B, C and A − B + C. ValueError for fewer than three vectors."
+def calculator(
+    G: Generator,      # in eval mode
+    z: Tensor,         # (n, z_dim): what exemplars are chosen from, three or more
+    columns: int = 6,  # images in a row
+):  # an ipywidgets box
+    """Choose exemplars; see the means of A, B, C and A − B + C. ValueError for fewer
+    than three vectors."""
     widgets = library("ipywidgets", "The calculator")
     check_z(z=z)
     if z.ndim != 2 or len(z) < 3:
-        raise ValueError(f"z has shape {tuple(z.shape)}; give three or more vectors, (n, z_dim).")
+        raise ValueError(
+            f"z has shape {tuple(z.shape)}; give three or more vectors, (n, z_dim)."
+        )
     choice = widgets.Image(value=png(draw(G, z), columns, numbered=True), format="png")
-    lists = [widgets.SelectMultiple(options=range(len(z)), value=(i,), rows=6, description=name)
-             for i, name in enumerate("ABC")]
+    lists = [
+        widgets.SelectMultiple(
+            options=range(len(z)), value=(i,), rows=6, description=name
+        )
+        for i, name in enumerate("ABC")
+    ]
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
     def update(_=None):
         if not all(part.value for part in lists):
-            text.value, picture.value = "Choose one image or more for each of A, B and C.", b""
+            text.value, picture.value = (
+                "Choose one image or more for each of A, B and C.",
+                b"",
+            )
             return
         means = [z[list(part.value)].mean(0, keepdim=True) for part in lists]
         text.value = "means of A, B and C; A − B + C"
@@ -522,15 +695,23 @@ def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
              ) -> Tensor:  # (n,), pixels; nan where nothing is drawn
     "Twice the area over the length of the edge: the width of a long stroke."
     u = one_channel(x)
-    edge = (u.diff(dim=1).pow(2)[:, :, :-1] + u.diff(dim=2).pow(2)[:, :-1]).sqrt().sum((1, 2))
+    edge = (
+        (u.diff(dim=1).pow(2)[:, :, :-1] + u.diff(dim=2).pow(2)[:, :-1])
+        .sqrt()
+        .sum((1, 2))
+    )
     return 2 * u.sum((1, 2)) / edge
 
-def slant(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
-         ) -> Tensor:  # (n,): pixels to the right for each pixel upwards; nan where nothing is drawn
-    "By second moments about the centre of brightness: the covariance of x and y over the variance of y."
+def slant(
+    x: Tensor,  # bright strokes on black, (n, 1, h, w) in [-1, 1]
+) -> Tensor:  # (n,): pixels to the right for each pixel upwards; nan: nothing is drawn
+    """By second moments about the centre of brightness: the covariance of x and y
+    over the variance of y."""
     u = one_channel(x)
     weight = u / u.sum((1, 2), keepdim=True)
-    down, right = torch.meshgrid(torch.arange(u.shape[1]).to(u), torch.arange(u.shape[2]).to(u), indexing="ij")
+    down, right = torch.meshgrid(
+        torch.arange(u.shape[1]).to(u), torch.arange(u.shape[2]).to(u), indexing="ij"
+    )
     down = down - (weight * down).sum((1, 2), keepdim=True)
     right = right - (weight * right).sum((1, 2), keepdim=True)
     return -(weight * down * right).sum((1, 2)) / (weight * down.square()).sum((1, 2))
@@ -540,7 +721,10 @@ def one_channel(x: Tensor,   # should be grey images in [-1, 1]
     "ValueError unless these are images of one channel."
     x = check_images(x)
     if x.shape[1] != 1:
-        raise ValueError(f"The images have {x.shape[1]} channels; strokes are measured in grey ones, (n, 1, h, w).")
+        raise ValueError(
+            f"The images have {x.shape[1]} channels; strokes are measured in grey ones,"
+            " (n, 1, h, w)."
+        )
     return F.pad((x[:, 0] + 1) / 2, (1, 1, 1, 1))
 
 # %% ../nbs/15_latent.ipynb #15-79
@@ -550,22 +734,29 @@ class Inversion(NamedTuple):
     x: Tensor      # (n, c, h, w): the images of these z
     error: Tensor  # (n,): mean squared difference to the given images
 
-def invert(G: Generator,       # in eval mode; unchanged
-           x: Tensor,          # images (n, c, h, w) in [-1, 1]
-           steps: int = 300,   # of Adam
-           starts: int = 4,    # random z to start from, for each image; the best end counts
-           lr: float = .1,     # Adam's rate at the start; it falls to 0 along a cosine
-           seed: int = 0,      # decides the starts
-          ) -> Inversion:
-    "z by gradient descent on the mean squared error. ValueError for images of another shape than G's."
+def invert(
+    G: Generator,      # in eval mode; unchanged
+    x: Tensor,         # images (n, c, h, w) in [-1, 1]
+    steps: int = 300,  # of Adam
+    starts: int = 4,   # random z to start from, for each image; the best end counts
+    lr: float = .1,    # Adam's rate at the start; it falls to 0 along a cosine
+    seed: int = 0,     # decides the starts
+) -> Inversion:
+    """z by gradient descent on the mean squared error. ValueError for images of
+    another shape than G's."""
     x, n = check_images(x), len(x)
     whole(1, steps=steps, starts=starts)
     if not isinstance(G, Generator) or x.shape[1:] != G.table.out_shape:
         made = tuple(G.table.out_shape) if isinstance(G, Generator) else shown(G)
-        raise ValueError(f"The images are {tuple(x.shape[1:])}, the generator makes {made}; "
-                         "give images of its shape.")
+        raise ValueError(
+            f"The images are {tuple(x.shape[1:])}, the generator makes {made}; "
+            "give images of its shape."
+        )
     if G.training:
-        raise ValueError("G is in train mode, where the images of a batch depend on each other; call G.eval() first.")
+        raise ValueError(
+            "G is in train mode, where the images of a batch depend on each other; call"
+            " G.eval() first."
+        )
     z = latent(n * starts, G.z_dim, G.z_law, seed).requires_grad_()
     opt, like = torch.optim.Adam([z], lr=lr), x.repeat_interleave(starts, 0)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
@@ -587,8 +778,17 @@ def truncated(n: int,          # how many vectors
               limit: float,    # the largest size of a number, above 0
               seed: int = 0,   # decides them
              ) -> Tensor:      # (n, z_dim)
-    "Normal z whose numbers lie within ±limit (Brock et al. 2019, section 3.1). ValueError for a limit of 0 or less."
+    """Normal z whose numbers lie within ±limit (Brock et al. 2019, section 3.1).
+    ValueError for a limit of 0 or less."""
     whole(1, n=n, z_dim=z_dim)
-    if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 < limit < math.inf:
-        raise ValueError(f"limit is {shown(limit)}; it must be a number above 0, such as 2.")
-    return torch.nn.init.trunc_normal_(torch.empty(n, z_dim), a=-limit, b=limit, generator=generator_for(seed, 9))
+    if (
+        isinstance(limit, bool)
+        or not isinstance(limit, Real)
+        or not 0 < limit < math.inf
+    ):
+        raise ValueError(
+            f"limit is {shown(limit)}; it must be a number above 0, such as 2."
+        )
+    return torch.nn.init.trunc_normal_(
+        torch.empty(n, z_dim), a=-limit, b=limit, generator=generator_for(seed, 9)
+    )

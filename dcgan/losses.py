@@ -13,17 +13,36 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 # %% ../nbs/01_game.ipynb #01-11
 def _logits(t: Tensor, name: str) -> Tensor:
     "Let logits of shape (b,) through, in float32 at least; else ValueError."
-    if not isinstance(t, Tensor) or not t.is_floating_point() or t.ndim != 1 or len(t) == 0:
-        given = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
-        raise ValueError(f"{name} must be float logits of shape (b,), b >= 1, got {given}: flatten D's output")
+    if (
+        not isinstance(t, Tensor)
+        or not t.is_floating_point()
+        or t.ndim != 1
+        or len(t) == 0
+    ):
+        given = (
+            f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
+        )
+        raise ValueError(
+            f"{name} must be float logits of shape (b,), b >= 1, got {given}: flatten"
+            " D's output"
+        )
     return t.to(torch.promote_types(t.dtype, torch.float32))
 
 def _label(label: float, name: str) -> float:
     "Let a label through that lies in [0, 1], on its side of 1/2; else ValueError."
     where = {"real_label": "(0.5, 1]", "fake_label": "[0, 0.5)"}.get(name, "[0, 1]")
     fits = isinstance(label, Real) and 0 <= label <= 1
-    if not fits or name == "real_label" and label <= 0.5 or name == "fake_label" and label >= 0.5:
-        raise ValueError(f"{name} must be in {where}, got {label if isinstance(label, Real) else type(label).__name__}")
+    if (
+        not fits
+        or name == "real_label"
+        and label <= 0.5
+        or name == "fake_label"
+        and label >= 0.5
+    ):
+        raise ValueError(
+            f"{name} must be in {where}, got"
+            f" {label if isinstance(label, Real) else type(label).__name__}"
+        )
     return float(label)
 
 def bce(t: Tensor,      # logits, shape (b,)
@@ -31,7 +50,9 @@ def bce(t: Tensor,      # logits, shape (b,)
        ) -> Tensor:     # scalar
     "Mean over the batch of label·softplus(-t) + (1 - label)·softplus(t)."
     t = _logits(t, "t")
-    return binary_cross_entropy_with_logits(t, torch.full_like(t, _label(label, "label")))
+    return binary_cross_entropy_with_logits(
+        t, torch.full_like(t, _label(label, "label"))
+    )
 
 # %% ../nbs/01_game.ipynb #01-16
 def d_loss(real: Tensor,             # logits D(x), shape (b,)
@@ -40,10 +61,13 @@ def d_loss(real: Tensor,             # logits D(x), shape (b,)
            fake_label: float = 0.,   # in [0, 0.5); above 0: two-sided
            reduction: str = "sum",   # "sum" or "mean" of the two halves
           ) -> Tensor:               # scalar
-    """BCE with logits of `real` against `real_label` and `fake` against `fake_label`, means over the batch.
-    ValueError for wrong shapes, labels or reduction."""
+    """BCE with logits of `real` against `real_label` and `fake` against
+    `fake_label`, means over the batch. ValueError for wrong shapes, labels or
+    reduction."""
     if not isinstance(reduction, str) or reduction not in ("sum", "mean"):
-        raise ValueError(f"reduction must be 'sum' or 'mean' of the two halves, got {reduction!r}")
+        raise ValueError(
+            f"reduction must be 'sum' or 'mean' of the two halves, got {reduction!r}"
+        )
     loss = (bce(_logits(real, "real"), _label(real_label, "real_label"))
             + bce(_logits(fake, "fake"), _label(fake_label, "fake_label")))
     return loss if reduction == "sum" else loss / 2
@@ -52,10 +76,12 @@ def d_loss(real: Tensor,             # logits D(x), shape (b,)
 def g_loss(fake: Tensor,             # logits D(G(z)), shape (b,)
            real_label: float = 1.,   # what G wants D to say, in (0.5, 1]
           ) -> Tensor:               # scalar
-    "Non-saturating: BCE with logits of `fake` against the label of real (Goodfellow et al. 2014, section 3)."
+    """Non-saturating: BCE with logits of `fake` against the label of real
+    (Goodfellow et al. 2014, section 3)."""
     return bce(_logits(fake, "fake"), _label(real_label, "real_label"))
 
 def g_loss_saturating(fake: Tensor,   # logits D(G(z)), shape (b,)
                      ) -> Tensor:     # scalar
-    "The minimax one, mean log(1 - D(G(z))): its slope is nearly 0 where D is certain, which is where G is worst."
+    """The minimax one, mean log(1 - D(G(z))): its slope is nearly 0 where D is
+    certain, which is where G is worst."""
     return -softplus(_logits(fake, "fake")).mean()

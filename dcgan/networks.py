@@ -22,8 +22,11 @@ def activation(act: str,      # "none", "relu", "leaky_relu", "tanh" or "sigmoid
                slope: float,  # of the leaky ReLU on its negative side, in [0, 1)
               ) -> nn.Module:
     "The module for a row's activation; ValueError for one that there is not."
-    modules = {"none": nn.Identity, "relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
-               "leaky_relu": lambda: nn.LeakyReLU(slope_from(slope), inplace=True)}
+    modules = {
+        "none": nn.Identity, "relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
+        "leaky_relu": lambda: nn.LeakyReLU(slope_from(slope), inplace=True),
+    }
     if not isinstance(act, str) or act not in modules:
         raise ValueError(f"act is {shown(act)}; it can be {', '.join(modules)}.")
     return modules[act]()
@@ -32,30 +35,37 @@ def slope_from(value, # as given
               ) -> float:
     "A leaky ReLU's slope; ValueError unless it is a number from 0 to below 1."
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
-        raise ValueError(f"slope is {shown(value)}; it must be a number from 0 to below 1.")
+        raise ValueError(
+            f"slope is {shown(value)}; it must be a number from 0 to below 1."
+        )
     return float(value)
 
 # %% ../nbs/04_networks.ipynb #04-07c
 def table_from(layers,   # rows, or lists of a row's values
                in_shape, # (c, h, w) or (f,): what the first row sees
               ) -> tuple[tuple[Row, ...], ShapeTable]:
-    "The rows in plain numbers, and what they come to; ValueError for what is no table, or where the sizes do not work out."
+    """The rows in plain numbers, and what they come to; ValueError for what is no
+    table, or where the sizes do not work out."""
     rows = rows_from(layers)
     return rows, shape_table(rows, in_shape)
 
 # %% ../nbs/04_networks.ipynb #04-08
 class ConvTranspose2d(nn.ConvTranspose2d):
-    "PyTorch's, its bias added afterwards: the same numbers but for rounding, and much faster in bf16 on a CPU."
+    """PyTorch's, its bias added afterwards: the same numbers but for rounding, and
+    much faster in bf16 on a CPU."""
     def forward(self,
                 x: Tensor,  # (b, c, h, w)
                ) -> Tensor: # (b, c', h', w')
-        y = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding, self.output_padding)
+        y = F.conv_transpose2d(
+            x, self.weight, None, self.stride, self.padding, self.output_padding
+        )
         return y if self.bias is None else y.add_(self.bias.to(y.dtype)[:, None, None])
 
 def layer(row: Row,        # one row of the table
           in_shape: tuple, # what comes in: (features,) or (c, h, w)
          ) -> dict[str, nn.Module]:
-    "The row's layer, with the reshaping it needs before and after it; ValueError for a row that does not fit."
+    """The row's layer, with the reshaping it needs before and after it; ValueError
+    for a row that does not fit."""
     (row,), table = table_from([row], in_shape)
     c, maps = table.in_shape[0], len(table.in_shape) == 3
     flat = {"flatten": nn.Flatten()} if maps else {}
@@ -63,7 +73,9 @@ def layer(row: Row,        # one row of the table
         return flat | {"unflatten": nn.Unflatten(1, table.out_shape)}
     if row.kind == "linear":
         out = row.out if isinstance(row.out, tuple) else (row.out,)
-        parts = flat | {"linear": nn.Linear(prod(table.in_shape), prod(out), bias=row.bias)}
+        parts = flat | {
+            "linear": nn.Linear(prod(table.in_shape), prod(out), bias=row.bias)
+        }
         return parts | ({"unflatten": nn.Unflatten(1, out)} if len(out) == 3 else {})
     parts = {} if maps else {"unflatten": nn.Unflatten(1, (c, 1, 1))}
     if row.kind == "upsample":
@@ -97,18 +109,26 @@ def blocks(layers: tuple,   # rows
            in_shape: tuple, # what the first row sees
            slope: float,    # of the leaky ReLUs
           ) -> nn.Sequential:
-    "The table as modules. Raises ValueError where the sizes do not work out, or where the weights fit into no memory."
+    """The table as modules. Raises ValueError where the sizes do not work out, or
+    where the weights fit into no memory."""
     (rows, table), slope = table_from(layers, in_shape), slope_from(slope)
     check_memory(4 * table.params, f"A network of {counted(table.params)} weights")
     shapes = [table.in_shape, *(row.out_shape for row in table)]
-    return nn.Sequential(*(block(row, a, b, slope) for row, a, b in zip(rows, shapes, shapes[1:])))
+    return nn.Sequential(
+        *(block(row, a, b, slope) for row, a, b in zip(rows, shapes, shapes[1:]))
+    )
 
 # %% ../nbs/04_networks.ipynb #04-14
-def generator_for(*words: int, # whole numbers >= 0: a seed, a step, and last, never 0, what it is for
-                 ) -> torch.Generator:
-    "A CPU random generator of its own, decided by `words` alone; the global one is left as it is."
+def generator_for(
+    # whole numbers >= 0: a seed, a step, and last, never 0, what it is for
+    *words: int,
+) -> torch.Generator:
+    """A CPU random generator of its own, decided by `words` alone; the global one is
+    left as it is."""
     words = [whole(0, **{"a seed or step": word}) for word in words]
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+    )
 
 # %% ../nbs/04_networks.ipynb #04-14b
 BLOCK = 16  # normal numbers are made so many at a time
@@ -127,28 +147,41 @@ def latent(n: int,                 # how many vectors
            step: int = 0,          # the step's number, >= 0
            first: int = 0,         # number of the first vector, >= 0
           ) -> Tensor:             # z, shape (n, z_dim), on the CPU
-    "Latent vectors as a function of (seed, step) and of their number: the same to the last bit, however many are drawn."
+    """Latent vectors as a function of (seed, step) and of their number: the same to
+    the last bit, however many are drawn."""
     law = law_from(z_law)
     n, z_dim = whole(1, n=n, z_dim=z_dim)
     seed, step, first = whole(0, seed=seed, step=step, first=first)
     start, end = first * z_dim, (first + n) * z_dim
-    check_memory(4 * end, f"{counted(first + n)} latent vectors of {counted(z_dim)} numbers")
+    check_memory(
+        4 * end, f"{counted(first + n)} latent vectors of {counted(z_dim)} numbers"
+    )
     z = torch.empty(-(-end // BLOCK) * BLOCK)
     g = generator_for(seed, step, 1)
     z = z.normal_(generator=g) if law == "normal" else z.uniform_(-1, 1, generator=g)
     return z[start:end].view(n, z_dim)
 
 # %% ../nbs/04_networks.ipynb #04-17
-def init_weights(net: nn.Module,             # changed in place
-                 std: float | None = 0.02,   # of N(0, std) and N(1, std), > 0; None: PyTorch's default
-                 seed: int = 0,              # >= 0
-                 part: int = 0,              # 0 and 1 for G and D, so that two nets of a seed differ
-                ) -> nn.Module:              # the same net
-    "Initial weights, decided by `seed`; layers from N(0, std), BatchNorm from N(1, std), biases 0 (paper, section 4)."
+def init_weights(
+    net: nn.Module,  # changed in place
+    # of N(0, std) and N(1, std), > 0; None: PyTorch's default
+    std: float | None = 0.02,
+    seed: int = 0,   # >= 0
+    part: int = 0,   # 0 and 1 for G and D, so that two nets of a seed differ
+) -> nn.Module:  # the same net
+    """Initial weights, decided by `seed`; layers from N(0, std), BatchNorm from N(1,
+    std), biases 0 (paper, section 4)."""
     if not isinstance(net, nn.Module):
-        raise ValueError(f"net is {shown(net)}; it must be a network, a torch.nn.Module.")
-    if std is not None and (isinstance(std, bool) or not isinstance(std, Real) or not 0 < std < float("inf")):
-        raise ValueError(f"std is {shown(std)}; it must be a number above 0, or None for PyTorch's own weights.")
+        raise ValueError(
+            f"net is {shown(net)}; it must be a network, a torch.nn.Module."
+        )
+    if std is not None and (
+        isinstance(std, bool) or not isinstance(std, Real) or not 0 < std < float("inf")
+    ):
+        raise ValueError(
+            f"std is {shown(std)}; it must be a number above 0, or None for PyTorch's"
+            " own weights."
+        )
     g = generator_for(*whole(0, seed=seed, part=part), 2)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(g.initial_seed())  # the CPU's alone
@@ -168,28 +201,46 @@ def check_labels(labels: Tensor | None,  # the class of each image
                  classes: int,           # that the network takes; 0: none
                  n: int,                 # images
                 ) -> None:
-    "ValueError, one sentence, unless each image has one of the classes; without classes, if there are labels."
+    """ValueError, one sentence, unless each image has one of the classes; without
+    classes, if there are labels."""
     if not classes:
         if labels is not None:
-            raise ValueError("This network takes no labels; leave them out, or train one that does: digits-conditional.")
+            raise ValueError(
+                "This network takes no labels; leave them out, or train one that does:"
+                " digits-conditional."
+            )
         return
     if labels is None:
-        raise ValueError(f"This network takes a class for each image, from 0 to {classes - 1}, and there are no labels.")
+        raise ValueError(
+            f"This network takes a class for each image, from 0 to {classes - 1}, and"
+            " there are no labels."
+        )
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        raise ValueError(f"labels is {shown(getattr(labels, 'dtype', labels))}; it must be a tensor of int64.")
+        raise ValueError(
+            f"labels is {shown(getattr(labels, 'dtype', labels))}; it must be a tensor"
+            " of int64."
+        )
     if labels.shape != (n,):
-        raise ValueError(f"labels has shape {tuple(labels.shape)} for {n:,} images; give one for each.")
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)} for {n:,} images; give one for"
+            " each."
+        )
     if labels.device.type == "cpu":  # elsewhere a look would wait for the device
         wrong = labels[(labels < 0) | (labels >= classes)]
         if len(wrong):
-            raise ValueError(f"labels has {wrong[0]}; this network's classes are 0 to {classes - 1}.")
+            raise ValueError(
+                f"labels has {wrong[0]}; this network's classes are 0 to {classes - 1}."
+            )
 
 # %% ../nbs/04_networks.ipynb #04-22c
-def labels_from(labels,        # as asked for: a whole number for all images, one for each, or None: the classes in turn
-                classes: int,  # that the network takes; 0: none
-                n: int,        # images
-                first: int,    # number of the first image
-               ) -> list[Tensor]:  # one int64 tensor (n,); none where the network takes no classes
+def labels_from(
+    # as asked for: a whole number for all images, one for each, or None: the classes in
+    # turn
+    labels,
+    classes: int,  # that the network takes; 0: none
+    n: int,        # images
+    first: int,    # number of the first image
+) -> list[Tensor]:  # one int64 tensor (n,); none where the network takes no classes
     "The class of each image; ValueError, one sentence, for what is none."
     if labels is None and classes:
         labels = torch.arange(first, first + n) % classes
@@ -197,26 +248,35 @@ def labels_from(labels,        # as asked for: a whole number for all images, on
         try:
             labels = torch.as_tensor(labels)
         except (ValueError, TypeError, RuntimeError, OverflowError):
-            raise ValueError(f"labels is {shown(labels)}; it must be a whole number, or one for each image.") from None
+            raise ValueError(
+                f"labels is {shown(labels)}; it must be a whole number, or one for each"
+                " image."
+            ) from None
         labels = labels.expand(n) if labels.ndim == 0 else labels
     check_labels(labels, classes, n)
     return [] if labels is None else [labels]
 
 # %% ../nbs/04_networks.ipynb #04-23
 class Generator(Network):
-    "G: z of shape (b, z_dim) → x of shape (b, c, h, w) in [-1, 1], built from a table of layers (paper, figure 1)."
-    def __init__(self,
-                 layers: list,            # rows (kind, out, kernel, stride, padding, norm, act, bias)
-                 z_dim: int,              # length of z
-                 z_law: str = "normal",   # "normal" or "uniform"
-                 slope: float = 0.2,      # of leaky ReLUs, if it has any
-                 classes: int = 0):       # that it can be told to draw; 0: none
+    """G: z of shape (b, z_dim) → x of shape (b, c, h, w) in [-1, 1], built from a
+    table of layers (paper, figure 1)."""
+    def __init__(
+        self,
+        # rows (kind, out, kernel, stride, padding, norm, act, bias)
+        layers: list,
+        z_dim: int,             # length of z
+        z_law: str = "normal",  # "normal" or "uniform"
+        slope: float = 0.2,     # of leaky ReLUs, if it has any
+        classes: int = 0,       # that it can be told to draw; 0: none
+    ):
         super().__init__()
         self.z_dim, self.z_law = whole(1, z_dim=z_dim), law_from(z_law)
         self.classes = whole(0, classes=classes)
         rows, self.table = table_from(layers, (self.z_dim + self.classes,))
-        self.config = {"layers": rows, "z_dim": self.z_dim, "z_law": str(z_law), "slope": slope_from(slope),
-                       "classes": self.classes}
+        self.config = {
+            "layers": rows, "z_dim": self.z_dim, "z_law": str(z_law),
+            "slope": slope_from(slope), "classes": self.classes,
+        }
         self.layers = blocks(rows, self.table.in_shape, slope)
 
     def forward(self,
@@ -230,49 +290,80 @@ class Generator(Network):
         return self.layers(z)
 
     @torch.no_grad()
-    def sample(self,
-               n: int,            # how many images
-               seed: int = 0,     # decides z; with the weights it decides the images
-               batch: int = 500,  # images made at a time
-               first: int = 0,    # number of the first image, counted from 0
-               labels=None,       # classes, where it takes them: one for all, one for each; None: all in turn
-              ) -> Tensor:  # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
-        """Images first, first + 1, … of a seed, in eval mode: BatchNorm uses its running averages, so no image depends on its
-        neighbours. The z of image i is the same to the last bit however many are drawn; the image is so up to rounding."""
-        (n, batch), weight, was = whole(1, n=n, batch=batch), next(self.parameters()), self.training
-        check_memory(8 * n * prod(self.table.out_shape), f"{counted(n)} images")  # the parts, and all of them together
-        z = latent(n, self.z_dim, self.z_law, seed, first=first).to(weight.device, weight.dtype)
-        inputs = [z, *(y.to(weight.device) for y in labels_from(labels, self.classes, n, first))]
+    def sample(
+        self,
+        n: int,            # how many images
+        seed: int = 0,     # decides z; with the weights it decides the images
+        batch: int = 500,  # images made at a time
+        first: int = 0,    # number of the first image, counted from 0
+        # classes, where it takes them: one for all, one for each; None: all in turn
+        labels=None,
+    ) -> Tensor:  # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
+        """Images first, first + 1, … of a seed, in eval mode: BatchNorm uses its
+        running averages, so no image depends on its neighbours. The z of image i is
+        the same to the last bit however many are drawn; the image is so up to
+        rounding."""
+        (n, batch), weight, was = (
+            whole(1, n=n, batch=batch), next(self.parameters()), self.training,
+        )
+        # the parts, and all of them together
+        check_memory(8 * n * prod(self.table.out_shape), f"{counted(n)} images")
+        z = latent(n, self.z_dim, self.z_law, seed, first=first).to(
+            weight.device, weight.dtype
+        )
+        inputs = [
+            z,
+            *(y.to(weight.device) for y in labels_from(labels, self.classes, n, first)),
+        ]
         self.eval()
         try:
-            return torch.cat([self(*part) for part in zip(*(t.split(batch) for t in inputs))]).float()
+            return torch.cat(
+                [self(*part) for part in zip(*(t.split(batch) for t in inputs))]
+            ).float()
         finally:
             self.train(was)
 
     def sheet(self, seed: int = 0) -> Tensor:  # decides z
-        "The samples that stand for it: 64; where it takes classes, eight of each, one class after the other."
-        labels = torch.arange(self.classes).repeat_interleave(8) if self.classes else None
+        """The samples that stand for it: 64; where it takes classes, eight of each,
+        one class after the other."""
+        labels = (
+            torch.arange(self.classes).repeat_interleave(8) if self.classes else None
+        )
         return self.sample(64 if labels is None else len(labels), seed, labels=labels)
 
 # %% ../nbs/04_networks.ipynb #04-29
 class Discriminator(Network):
-    "D: x of shape (b, c, h, w) → logits of shape (b,), built from a table of layers (paper, section 3)."
-    def __init__(self,
-                 layers: list,          # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in one number
-                 in_shape: list,        # (c, h, w) of the images
-                 slope: float = 0.2,    # of the leaky ReLUs
-                 classes: int = 0):     # of the images, that it can be told; 0: none
+    """D: x of shape (b, c, h, w) → logits of shape (b,), built from a table of
+    layers (paper, section 3)."""
+    def __init__(
+        self,
+        # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in one
+        # number
+        layers: list,
+        in_shape: list,      # (c, h, w) of the images
+        slope: float = 0.2,  # of the leaky ReLUs
+        classes: int = 0,    # of the images, that it can be told; 0: none
+    ):
         super().__init__()
         rows, self.table = table_from(layers, in_shape)
         self.in_shape, self.classes = self.table.in_shape, whole(0, classes=classes)
         if prod(self.table.out_shape) != 1:
-            raise ValueError(f"The table ends in {self.table.out_shape}; a discriminator ends in one number: "
-                             "add a layer of stride 2 before the last one, or end in a linear layer with one output.")
-        self.config = {"layers": rows, "in_shape": self.in_shape, "slope": slope_from(slope), "classes": self.classes}
+            raise ValueError(
+                f"The table ends in {self.table.out_shape}; a discriminator ends in one"
+                " number: add a layer of stride 2 before the last one, or end in a"
+                " linear layer with one output."
+            )
+        self.config = {
+            "layers": rows, "in_shape": self.in_shape, "slope": slope_from(slope),
+            "classes": self.classes,
+        }
         self.layers = blocks(rows, self.in_shape, slope)
         if self.classes:
-            features = prod([self.in_shape, *(row.out_shape for row in self.table)][-2])  # what the last layer reads
-            check_memory(4 * features * self.classes, f"{counted(self.classes)} classes")
+            # what the last layer reads
+            features = prod([self.in_shape, *(row.out_shape for row in self.table)][-2])
+            check_memory(
+                4 * features * self.classes, f"{counted(self.classes)} classes"
+            )
             self.project = nn.Linear(features, self.classes, bias=False)
 
     def forward(self,
@@ -288,7 +379,8 @@ class Discriminator(Network):
         return (self.layers[-1](h).flatten() + of_class.flatten()).float()
 
 class Given(nn.Module):
-    "A network that takes classes, with the labels of a batch: G(z, y) as a function of z, D(x, y) as one of x."
+    """A network that takes classes, with the labels of a batch: G(z, y) as a
+    function of z, D(x, y) as one of x."""
     def __init__(self,
                  net: nn.Module,   # G or D, perhaps wrapped
                  labels: Tensor):  # int64 (b,)

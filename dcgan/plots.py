@@ -26,18 +26,28 @@ from .values import home
 RANGE_SLACK = 1e-3  # how far rounding may put a pixel outside [-1, 1]
 FROM_BYTES = "from bytes, make them by u / 127.5 - 1"
 
-def check_images(x: Tensor,  # claimed to be images: float (n, c, h, w), c 1 or 3, in [-1, 1]
-                ) -> Tensor: # the same, detached, float32, on the CPU
+def check_images(
+    x: Tensor,  # claimed to be images: float (n, c, h, w), c 1 or 3, in [-1, 1]
+) -> Tensor:  # the same, detached, float32, on the CPU
     "Let images through, or say in a ValueError what is wrong with them."
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"images must be a float tensor in [-1, 1], got {kind}: {FROM_BYTES}")
+        raise ValueError(
+            f"images must be a float tensor in [-1, 1], got {kind}: {FROM_BYTES}"
+        )
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
-        raise ValueError(f"images must be (n, c, h, w) with n >= 1 and c 1 or 3, got {tuple(x.shape)}")
+        raise ValueError(
+            "images must be (n, c, h, w) with n >= 1 and c 1 or 3, got"
+            f" {tuple(x.shape)}"
+        )
     x = x.detach().float().cpu()
     low, high = x.min().item(), x.max().item()
-    if not (low >= -1 - RANGE_SLACK and high <= 1 + RANGE_SLACK):  # NaN ends here as well
-        raise ValueError(f"images must lie in [-1, 1], got {low:.4g} to {high:.4g}: {FROM_BYTES}")
+    if not (
+        low >= -1 - RANGE_SLACK and high <= 1 + RANGE_SLACK
+    ):  # NaN ends here as well
+        raise ValueError(
+            f"images must lie in [-1, 1], got {low:.4g} to {high:.4g}: {FROM_BYTES}"
+        )
     return x
 
 # %% ../nbs/02_pictures.ipynb #00-14
@@ -45,16 +55,30 @@ def grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
          columns: int = 8,    # images in a row; fewer images make a narrower sheet
          pad: int = 2,        # grey pixels round each image
         ) -> numpy.ndarray:   # uint8 (H, W, 3) with ceil(n / columns) rows of images
-    "One sheet: -1 is black, 1 is white, whatever the batch holds; ValueError for what is not images."
+    """One sheet: -1 is black, 1 is white, whatever the batch holds; ValueError for
+    what is not images."""
     from torchvision.utils import make_grid
     x = check_images(x)
-    if not (isinstance(columns, Integral) and columns >= 1 and isinstance(pad, Integral) and 0 <= pad <= 1000):
-        raise ValueError("a grid needs whole numbers, columns >= 1 and pad >= 0 (up to 1000), "
-                         f"got {str(columns)[:30]!r} and {str(pad)[:30]!r}")
+    if not (
+        isinstance(columns, Integral)
+        and columns >= 1
+        and isinstance(pad, Integral)
+        and 0 <= pad <= 1000
+    ):
+        raise ValueError(
+            "a grid needs whole numbers, columns >= 1 and pad >= 0 (up to 1000), "
+            f"got {str(columns)[:30]!r} and {str(pad)[:30]!r}"
+        )
     n, _, h, w = x.shape
-    pair = x if n > 1 else x.repeat(2, 1, 1, 1)  # make_grid leaves the border off a single image
-    sheet = make_grid(pair, nrow=columns, padding=pad, pad_value=0.5, normalize=True, value_range=(-1, 1))
-    sheet = sheet[:, :-(-n // columns) * (h + pad) + pad, :min(n, columns) * (w + pad) + pad]
+    # make_grid leaves the border off a single image
+    pair = x if n > 1 else x.repeat(2, 1, 1, 1)
+    sheet = make_grid(
+        pair, nrow=columns, padding=pad, pad_value=0.5, normalize=True,
+        value_range=(-1, 1),
+    )
+    sheet = sheet[
+        :, : -(-n // columns) * (h + pad) + pad, : min(n, columns) * (w + pad) + pad
+    ]
     return (sheet * 255).round().byte().permute(1, 2, 0).numpy()
 
 # %% ../nbs/02_pictures.ipynb #00-17
@@ -66,12 +90,18 @@ def show_grid(x: Tensor,                  # images (n, c, h, w) in [-1, 1]
     "Draw `grid(x, columns)` without any rescaling."
     sheet = grid(x, columns)
     if not isinstance(ax, Axes | None):
-        raise ValueError(f"ax must be one matplotlib Axes, or None for a new figure, got {type(ax).__name__}")
+        raise ValueError(
+            "ax must be one matplotlib Axes, or None for a new figure, got"
+            f" {type(ax).__name__}"
+        )
     if ax is None:
         from matplotlib.pyplot import subplots
         height, width = sheet.shape[:2]
         inches = min(4.5, max(1.5, max(height, width) / 55)) / max(height, width)
-        ax = subplots(figsize=(width * inches, height * inches + 0.3), dpi=80, layout="constrained")[1]
+        ax = subplots(
+            figsize=(width * inches, height * inches + 0.3), dpi=80,
+            layout="constrained",
+        )[1]
     ax.imshow(sheet, interpolation="nearest")
     ax.set_axis_off()
     if title:
@@ -80,7 +110,8 @@ def show_grid(x: Tensor,                  # images (n, c, h, w) in [-1, 1]
 
 # %% ../nbs/02_pictures.ipynb #00-25
 class Picture(Figure):
-    "A Figure outside pyplot: freed like any object, and shown by a notebook as the last value of a cell."
+    """A Figure outside pyplot: freed like any object, and shown by a notebook as the
+    last value of a cell."""
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **{"dpi": 80, "layout": "constrained", **kwargs})
         FigureCanvasAgg(self)
@@ -91,14 +122,19 @@ class Picture(Figure):
         return out.getvalue()
 
 # %% ../nbs/02_pictures.ipynb #00-26
-REAL, FAKE = "tab:blue", "tab:orange"  # D and real images; G and generated ones: course-wide
+# D and real images; G and generated ones: course-wide
+REAL, FAKE = "tab:blue", "tab:orange"
 
 def real_and_fake(x: Tensor,          # real images (n, c, h, w)
                   fake: Tensor,       # generated images; their number may differ
                   columns: int = 8,   # images in a row
                  ) -> Figure:
-    "Real and generated images side by side, each on axes of its own, both on the fixed scale."
-    ratio = max(sheet.shape[0] / sheet.shape[1] for sheet in (grid(x, columns), grid(fake, columns)))
+    """Real and generated images side by side, each on axes of its own, both on the
+    fixed scale."""
+    ratio = max(
+        sheet.shape[0] / sheet.shape[1]
+        for sheet in (grid(x, columns), grid(fake, columns))
+    )
     figure = Picture(figsize=(6.4, 3.2 * ratio + 0.3))
     left, right = figure.subplots(1, 2)
     show_grid(x, columns, ax=left).set_title("real", color=REAL)
@@ -110,71 +146,108 @@ LINES = {  # a key of a history row: panel, legend, look
     "loss_d": (0, "D", {"color": REAL}),
     "loss_g": (0, "G", {"color": FAKE, "ls": "--"}),
     "d_x": (1, "D(x)", {"color": REAL}),
-    "d_gz_before": (1, "D(G(z)) before D's step", {"color": FAKE, "alpha": 0.35, "lw": 4}),
+    "d_gz_before": (
+        1, "D(G(z)) before D's step", {"color": FAKE, "alpha": 0.35, "lw": 4},
+    ),
     "d_gz_after": (1, "and after it", {"color": FAKE, "ls": "--"}),
 }
-MEASURED = {"digit_fid": "digit-FID", "judge_fid": "distance, by a judge"}  # keys that only some rows may have
+# keys that only some rows may have
+MEASURED = {"digit_fid": "digit-FID", "judge_fid": "distance, by a judge"}
 
 def _history(rows: list[dict]) -> dict[str, list[tuple[float, float]]]:
-    "For each key, (step, value) wherever there is one; ValueError for no rows or a missing key."
-    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"a history is a list of rows, each a dict, oldest first, got {type(rows).__name__}")
+    """For each key, (step, value) wherever there is one; ValueError for no rows or a
+    missing key."""
+    if not isinstance(rows, (list, tuple)) or not all(
+        isinstance(row, dict) for row in rows
+    ):
+        raise ValueError(
+            "a history is a list of rows, each a dict, oldest first, got"
+            f" {type(rows).__name__}"
+        )
     if not rows:
         raise ValueError("there are no curves to draw: the history has no rows")
     if missing := [key for key in ("step", *LINES) if rows[0].get(key) in (None, "")]:
-        raise ValueError(f"a history row needs {', '.join(missing)}, got only {', '.join(map(str, rows[0]))}")
-    points = {key: [(_number(row, "step"), _number(row, key)) for row in rows if row.get(key) not in (None, "")]
-              for key in (*LINES, *MEASURED)}
+        raise ValueError(
+            f"a history row needs {', '.join(missing)}, got only"
+            f" {', '.join(map(str, rows[0]))}"
+        )
+    points = {
+        key: [
+            (_number(row, "step"), _number(row, key))
+            for row in rows
+            if row.get(key) not in (None, "")
+        ]
+        for key in (*LINES, *MEASURED)
+    }
     return {key: line for key, line in points.items() if line}
 
 # %% ../nbs/02_pictures.ipynb #00-29b
 def _number(row: dict, key: str) -> float:
-    "A value of a row, which may come from a CSV as text; ValueError for no number, or a step that is not finite."
+    """A value of a row, which may come from a CSV as text; ValueError for no number,
+    or a step that is not finite."""
     try:
         value = float(row.get(key))
     except (TypeError, ValueError):
         value = None
     if value is None or key == "step" and not math.isfinite(value):
-        raise ValueError(f"a history holds numbers, got {key} = {str(row.get(key))[:30]!r}")
+        raise ValueError(
+            f"a history holds numbers, got {key} = {str(row.get(key))[:30]!r}"
+        )
     return value
 
 def _draw_distance(ax: Axes) -> None:
     "A logarithmic scale with plain numbers."
     from matplotlib.ticker import LogLocator
     ax.set(title="how far from real", xlabel="step", ylabel="distance", yscale="log")
-    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5, 7)), major_formatter="{x:g}")
+    ax.yaxis.set(
+        major_locator=LogLocator(subs=(1, 2, 3, 5, 7)), major_formatter="{x:g}"
+    )
     ax.minorticks_off()
 
 # %% ../nbs/02_pictures.ipynb #00-30
 def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure, dict]:
     "The figure, and its lines by key."
-    measured = {key: (2, MEASURED[key], {"color": FAKE, "marker": "."}) for key in history if key in MEASURED}
+    measured = {
+        key: (2, MEASURED[key], {"color": FAKE, "marker": "."})
+        for key in history
+        if key in MEASURED
+    }
     figure = Picture(figsize=(5.6 + 2.8 * bool(measured), 3.4))
     panels, lines = figure.subplots(1, 2 + bool(measured)), {}
     for key, (panel, label, look) in (LINES | measured).items():
         look = {"marker": "." if len(history[key]) == 1 else None, "lw": 1.2, **look}
         lines[key], = panels[panel].plot(*zip(*history[key]), label=label, **look)
     panels[0].set(title="losses", xlabel="step", ylabel="loss")
-    panels[1].set(title="D's probability of real", xlabel="step", ylabel="mean probability")
+    panels[1].set(
+        title="D's probability of real", xlabel="step", ylabel="mean probability"
+    )
     panels[1].set_ylim(-0.03, 1.03)
     panels[1].axhline(0.5, color="grey", lw=0.8, ls=":")
     if measured:
         _draw_distance(panels[2])
     for ax in panels:  # below, where no line ever runs
-        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
-    figure.draw_without_rendering()  # the room for labels depends on ticks, which are known only now
+        ax.legend(
+            fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False
+        )
+    # the room for labels depends on ticks, which are known only now
+    figure.draw_without_rendering()
     return figure, lines
 
-def _cut(lines: dict, history: dict[str, list[tuple[float, float]]], step: float) -> None:
+def _cut(
+    lines: dict, history: dict[str, list[tuple[float, float]]], step: float
+) -> None:
     "Every line ends at the step; the axes stay those of the whole history."
     for key, line in lines.items():
         shown = [point for point in history[key] if point[0] <= step]
         line.set_data(list(zip(*shown)) or ([], []))
 
-def curves(rows: list[dict],          # history, oldest first, with "step" and the keys of LINES
-           until: float = math.inf,   # the last step to be seen, on axes that fit the whole history
-          ) -> Figure:
-    "Both losses, D's mean probabilities, and any key of MEASURED, against the step; ValueError for no rows or a missing key of LINES."
+def curves(
+    rows: list[dict],  # history, oldest first, with "step" and the keys of LINES
+    # the last step to be seen, on axes that fit the whole history
+    until: float = math.inf,
+) -> Figure:
+    """Both losses, D's mean probabilities, and any key of MEASURED, against the
+    step; ValueError for no rows or a missing key of LINES."""
     figure, lines = _draw_curves(history := _history(rows))
     _cut(lines, history, until)
     return figure
@@ -183,18 +256,23 @@ def curves(rows: list[dict],          # history, oldest first, with "step" and t
 def _file(path: str | Path) -> str | Path:
     "The same; ValueError for what can't be the path of a file."
     if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
-        raise ValueError(f"a file to write needs a path, such as 'samples.png', got {str(path)[:30]!r}")
+        raise ValueError(
+            "a file to write needs a path, such as 'samples.png', got"
+            f" {str(path)[:30]!r}"
+        )
     return path
 
 # %% ../nbs/02_pictures.ipynb #00-34v
 @contextmanager
 def write_aside(path: str | Path,   # the file to make or replace
                ):                   # yields the path to write to
-    """Write to a neighbour, then move it into place: a failure leaves the old file as it was.
-    FileNotFoundError if the folder does not exist."""
+    """Write to a neighbour, then move it into place: a failure leaves the old file
+    as it was. FileNotFoundError if the folder does not exist."""
     path = home(_file(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path.name}, there is no folder {path.parent}: make it first")
+        raise FileNotFoundError(
+            f"cannot write {path.name}, there is no folder {path.parent}: make it first"
+        )
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield aside
@@ -203,14 +281,19 @@ def write_aside(path: str | Path,   # the file to make or replace
         aside.unlink(missing_ok=True)
 
 # %% ../nbs/02_pictures.ipynb #00-35
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # a file's ending: how it is written
+# a file's ending: how it is written
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 def picture_format(path: str | Path, # the file to write
                   ) -> str:          # as Pillow calls it
-    "How a picture of this name is written; ValueError for an ending that is none of FORMATS."
+    """How a picture of this name is written; ValueError for an ending that is none
+    of FORMATS."""
     ending = Path(_file(path)).suffix
     if ending.lower() not in FORMATS:
-        raise ValueError(f"{path} ends in {ending or 'nothing'!r}; a picture's name ends in {', '.join(FORMATS)}.")
+        raise ValueError(
+            f"{path} ends in {ending or 'nothing'!r}; a picture's name ends in"
+            f" {', '.join(FORMATS)}."
+        )
     return FORMATS[ending.lower()]
 
 def save_grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
@@ -223,7 +306,8 @@ def save_grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
     most = {"JPEG": 65500, "WEBP": 16383}.get(kind, sheet.size)
     if max(sheet.shape) > most:
         raise ValueError(
-            f"The sheet is {sheet.shape[1]}×{sheet.shape[0]} pixels, and a {kind} holds {most} along a side; write a .png."
+            f"The sheet is {sheet.shape[1]}×{sheet.shape[0]} pixels, and a {kind} holds"
+            f" {most} along a side; write a .png."
         )
     with write_aside(path) as aside:
         Image.fromarray(sheet).save(aside, format=kind, quality=95)
@@ -234,7 +318,10 @@ def save_figure(figure: Figure,      # such as `curves(rows)`
                ) -> None:
     "Write a figure as a PNG."
     if not isinstance(figure, Figure):
-        raise ValueError(f"save_figure needs a matplotlib Figure, such as curves(rows), got {type(figure).__name__}")
+        raise ValueError(
+            "save_figure needs a matplotlib Figure, such as curves(rows), got"
+            f" {type(figure).__name__}"
+        )
     with write_aside(path) as aside:
         figure.savefig(aside, format="png")
 
@@ -243,18 +330,40 @@ def save_gif(sheets: list[numpy.ndarray],  # pictures (H, W, 3), uint8, of one s
              path: str | Path,             # the GIF to write
              fps: float,                   # pictures a second, in (0, 50]
             ) -> None:
-    "Endless; the last sheet stays for two seconds, so that the result can be looked at."
+    """Endless; the last sheet stays for two seconds, so that the result can be
+    looked at."""
     from PIL import Image
-    if not isinstance(sheets, (list, tuple)) or not sheets or not isinstance(fps, Real) or not 0 < fps <= 50:
-        given = len(sheets) if isinstance(sheets, (list, tuple)) else type(sheets).__name__
-        raise ValueError(f"a GIF needs a list of a frame or more and fps in (0, 50], got {given} at {str(fps)[:30]!r}")
-    looks = {(str(getattr(s, "dtype", type(s).__name__)), getattr(s, "shape", ())) for s in sheets}
-    if len(looks) > 1 or not all(kind == "uint8" and len(size) == 3 and size[2] == 3 for kind, size in looks):
-        raise ValueError(f"the frames of a GIF must be uint8 arrays (H, W, 3) of one size, got {str(looks)[1:60]}")
+    if (
+        not isinstance(sheets, (list, tuple))
+        or not sheets
+        or not isinstance(fps, Real)
+        or not 0 < fps <= 50
+    ):
+        given = (
+            len(sheets) if isinstance(sheets, (list, tuple)) else type(sheets).__name__
+        )
+        raise ValueError(
+            f"a GIF needs a list of a frame or more and fps in (0, 50], got {given} at"
+            f" {str(fps)[:30]!r}"
+        )
+    looks = {
+        (str(getattr(s, "dtype", type(s).__name__)), getattr(s, "shape", ()))
+        for s in sheets
+    }
+    if len(looks) > 1 or not all(
+        kind == "uint8" and len(size) == 3 and size[2] == 3 for kind, size in looks
+    ):
+        raise ValueError(
+            "the frames of a GIF must be uint8 arrays (H, W, 3) of one size, got"
+            f" {str(looks)[1:60]}"
+        )
     first, *others = [Image.fromarray(sheet) for sheet in sheets]
     times = [round(1000 / fps)] * len(others) + [2000]
     with write_aside(path) as aside:
-        first.save(aside, format="GIF", save_all=True, append_images=others, duration=times, loop=0)
+        first.save(
+            aside, format="GIF", save_all=True, append_images=others, duration=times,
+            loop=0,
+        )
 
 # %% ../nbs/02_pictures.ipynb #00-39b
 def animate_grids(frames: list[Tensor],   # the images of each frame, all of one shape
@@ -262,13 +371,17 @@ def animate_grids(frames: list[Tensor],   # the images of each frame, all of one
                   columns: int = 8,       # images in a row
                   fps: float = 5,         # frames a second, up to 50
                  ) -> None:
-    "A GIF of one sheet per frame; ValueError for no frames or frames of different shapes."
+    """A GIF of one sheet per frame; ValueError for no frames or frames of different
+    shapes."""
     if not isinstance(frames, (list, tuple)):
         raise ValueError(
-            f"frames must be a list of images (n, c, h, w), one for each frame, got {type(frames).__name__}"
+            "frames must be a list of images (n, c, h, w), one for each frame, got"
+            f" {type(frames).__name__}"
         )
     if len(shapes := {tuple(check_images(x).shape) for x in frames}) > 1:
-        raise ValueError(f"all frames must have one shape, got {', '.join(map(str, sorted(shapes)))}")
+        raise ValueError(
+            f"all frames must have one shape, got {', '.join(map(str, sorted(shapes)))}"
+        )
     save_gif([grid(x, columns) for x in frames], path, fps)
 
 # %% ../nbs/02_pictures.ipynb #00-43
@@ -279,13 +392,19 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
     "A GIF of `curves(rows)` growing, on axes that fit the whole history throughout."
     history = _history(rows)
     if not isinstance(frames, Integral) or frames < 1:
-        raise ValueError(f"frames must be a whole number of at least 1, got {str(frames)[:30]!r}")
+        raise ValueError(
+            f"frames must be a whole number of at least 1, got {str(frames)[:30]!r}"
+        )
     figure, lines = _draw_curves(history)
     figure.canvas.draw()
     figure.set_layout_engine("none")  # everything stays where it is now
     sheets = []
     # backwards, so that a single frame shows everything
-    ends = numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows))).round().astype(int)
+    ends = (
+        numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows)))
+        .round()
+        .astype(int)
+    )
     for end in sorted(set(ends.tolist())):
         _cut(lines, history, _number(rows[end - 1], "step"))
         figure.canvas.draw()
@@ -300,35 +419,53 @@ MIDDLE = 0.8  # inches from the left edge to the middle of the boxes
 
 def _is_shape(shape) -> bool:
     "Whether it is (f,) or (c, h, w)."
-    whole = isinstance(shape, (tuple, list)) and all(isinstance(n, Integral) and n >= 1 for n in shape)
+    whole = isinstance(shape, (tuple, list)) and all(
+        isinstance(n, Integral) and n >= 1 for n in shape
+    )
     return whole and len(shape) in (1, 3)
 
 # %% ../nbs/02_pictures.ipynb #00-46b
 def _box_size(shape: tuple, tall: int, long: int) -> tuple[float, float]:
-    "Side and length in inches, when `tall` and `long` are the drawing's largest side and channels."
+    """Side and length in inches, when `tall` and `long` are the drawing's largest
+    side and channels."""
     c, h, _ = (*shape, 1, 1)[:3]
     return max(0.14, 0.9 * (h / tall) ** 0.6), max(0.05, 0.8 * (c / long) ** 0.5)
 
 def _draw_box(ax: Axes, middle: float, side: float, length: float, colour: str) -> None:
-    "A box in oblique projection around the height `middle`: channels go right, the image plane leans away."
+    """A box in oblique projection around the height `middle`: channels go right, the
+    image plane leans away."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Polygon
     lean = SLANT * side
     left, low = MIDDLE - (length + lean) / 2, middle - (side + lean) / 2
     right, high = left + length, low + side
-    faces = {0.55: [(left, low), (right, low), (right, high), (left, high)],
-             0.25: [(left, high), (right, high), (right + lean, high + lean), (left + lean, high + lean)],
-             0.85: [(right, low), (right + lean, low + lean), (right + lean, high + lean), (right, high)]}
+    faces = {
+        0.55: [(left, low), (right, low), (right, high), (left, high)],
+        0.25: [
+            (left, high), (right, high), (right + lean, high + lean),
+            (left + lean, high + lean),
+        ],
+        0.85: [
+            (right, low), (right + lean, low + lean), (right + lean, high + lean),
+            (right, high),
+        ],
+    }
     for strength, corners in faces.items():
         tint = [1 - (1 - part) * strength for part in to_rgb(colour)]
-        ax.add_patch(Polygon(corners, facecolor=tint, edgecolor="0.2", lw=0.8, joinstyle="round"))
+        ax.add_patch(
+            Polygon(corners, facecolor=tint, edgecolor="0.2", lw=0.8, joinstyle="round")
+        )
 
 # %% ../nbs/02_pictures.ipynb #00-48
 def _draw_layer(ax: Axes, top: float, row) -> None:
     "The arrow down to a box, with kind, kernel and stride."
     ends = (MIDDLE, top - GAP + 0.06), (MIDDLE, top - 0.06)
     ax.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": "0.35"})
-    words = f"{row.kind}, kernel {row.kernel}, stride {row.stride}" if row.kernel else row.kind
+    words = (
+        f"{row.kind}, kernel {row.kernel}, stride {row.stride}"
+        if row.kernel
+        else row.kind
+    )
     ax.text(MIDDLE + 0.2, top - GAP / 2, words, va="center", fontsize=10)
 
 def _draw_boxes(ax: Axes, shapes: list[tuple], rows: list, colour: str) -> float:
@@ -342,31 +479,43 @@ def _draw_boxes(ax: Axes, shapes: list[tuple], rows: list, colour: str) -> float
         height = max(side * (1 + SLANT), 0.2)
         middle = top - height / 2
         _draw_box(ax, middle, side, length, colour)
-        ax.text(2 * MIDDLE, middle, " × ".join(map(str, shape)), va="center", fontsize=11)
+        ax.text(
+            2 * MIDDLE, middle, " × ".join(map(str, shape)), va="center", fontsize=11
+        )
         top -= height
     return -top
 
 # %% ../nbs/02_pictures.ipynb #00-49
-def draw_network(table,                           # rows with .kind, .kernel, .stride, .out_shape
-                 in_shape: tuple | None = None,   # what goes in; None: the table's in_shape, if any
-                 title: str | None = None,        # written above
-                ) -> Figure:
-    "The data between layers as boxes (paper, figure 1): orange if they grow (G), blue if they shrink (D)."
+def draw_network(
+    table,                          # rows with .kind, .kernel, .stride, .out_shape
+    in_shape: tuple | None = None,  # what goes in; None: the table's in_shape, if any
+    title: str | None = None,       # written above
+) -> Figure:
+    """The data between layers as boxes (paper, figure 1): orange if they grow (G),
+    blue if they shrink (D)."""
     rows = list(table) if hasattr(table, "__iter__") else [table]
     if not rows:
         raise ValueError("there is no network to draw: the table has no rows")
     if not all(hasattr(row, "out_shape") for row in rows):
         raise ValueError(
-            f"draw_network needs a table such as shape_table(layers, in_shape), got {type(table).__name__}"
+            "draw_network needs a table such as shape_table(layers, in_shape), got"
+            f" {type(table).__name__}"
         )
     in_shape = getattr(table, "in_shape", None) if in_shape is None else in_shape
     if in_shape is not None and not _is_shape(in_shape):
-        raise ValueError(f"in_shape must be (f,) or (c, h, w), whole numbers from 1, got {str(in_shape)[:30]!r}")
-    shapes = ([tuple(in_shape)] if in_shape else []) + [tuple(row.out_shape) for row in rows]
+        raise ValueError(
+            "in_shape must be (f,) or (c, h, w), whole numbers from 1, got"
+            f" {str(in_shape)[:30]!r}"
+        )
+    shapes = ([tuple(in_shape)] if in_shape else []) + [
+        tuple(row.out_shape) for row in rows
+    ]
     grows = (*shapes[-1], 1, 1)[1] > (*shapes[0], 1, 1)[1]
     figure = Picture(layout="none")
     ax = figure.add_axes((0, 0, 1, 1))
-    height = _draw_boxes(ax, shapes, ([None] if in_shape else []) + rows, FAKE if grows else REAL)
+    height = _draw_boxes(
+        ax, shapes, ([None] if in_shape else []) + rows, FAKE if grows else REAL
+    )
     ax.text(0.1, 0.12, title or "", fontsize=11)
     figure.set_size_inches(WIDTH, height + 0.5)
     ax.set(xlim=(0, WIDTH), ylim=(-height - 0.1, 0.4))

@@ -23,79 +23,124 @@ from .values import home, known, plain
 # %% ../nbs/09_recipes.ipynb #05-05b
 def doublings(size: int, # pixels along a side
              ) -> int:   # k in size = 4·2^k
-    "How often 4 must be doubled to give `size`; ValueError unless that is a whole number from 1."
+    """How often 4 must be doubled to give `size`; ValueError unless that is a whole
+    number from 1."""
     k = int(log2(size / 4)) if size >= 8 else 0
     if k < 1 or 4 * 2**k != size:
-        raise ValueError(f"image_size is {size}; this network makes 4·2^k pixels: 8, 16, 32, 64, 128, …; "
-                         'for 28 choose net "digits" or "mnist28".')
+        raise ValueError(
+            f"image_size is {size}; this network makes 4·2^k pixels: 8, 16, 32, 64,"
+            ' 128, …; for 28 choose net "digits" or "mnist28".'
+        )
     return k
 
 def dcgan_2015_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
     "z → linear → 4×4 → … → size×size, 5×5 kernels (paper, figure 1; Newmu/dcgan_code)."
     k = doublings(size)
-    first = Row("linear", (filters * 2**(k - 1), 4, 4), norm=True, act="relu", bias=bias)
-    up = [Row("conv_t", filters * 2**i, 5, 2, 2, True, "relu", bias, extra=1) for i in reversed(range(k - 1))]
+    first = Row(
+        "linear", (filters * 2 ** (k - 1), 4, 4), norm=True, act="relu", bias=bias
+    )
+    up = [
+        Row("conv_t", filters * 2**i, 5, 2, 2, True, "relu", bias, extra=1)
+        for i in reversed(range(k - 1))
+    ]
     return first, *up, Row("conv_t", channels, 5, 2, 2, act="tanh", bias=bias, extra=1)
 
 def dcgan_2015_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "size×size → … → 4×4 → linear → one logit, 5×5 kernels; no BatchNorm on the first (Newmu/dcgan_code)."
+    """size×size → … → 4×4 → linear → one logit, 5×5 kernels; no BatchNorm on the
+    first (Newmu/dcgan_code)."""
     widths = [filters * 2**i for i in range(doublings(size))]
-    down = [Row("conv", w, 5, 2, 2, i > 0, "leaky_relu", bias) for i, w in enumerate(widths)]
+    down = [
+        Row("conv", w, 5, 2, 2, i > 0, "leaky_relu", bias) for i, w in enumerate(widths)
+    ]
     return *down, Row("linear", 1, bias=bias)
 
 # %% ../nbs/09_recipes.ipynb #05-06
 def paper_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
     "z → 4×4 → … → size×size, transposed convolutions only, 4×4 kernels (R2, R4)."
     widths = [filters * 2**i for i in reversed(range(doublings(size)))]
-    up = [Row("conv_t", w, 4, *((2, 1) if i else (1, 0)), True, "relu", bias) for i, w in enumerate(widths)]
+    up = [
+        Row("conv_t", w, 4, *((2, 1) if i else (1, 0)), True, "relu", bias)
+        for i, w in enumerate(widths)
+    ]
     return *up, Row("conv_t", channels, 4, 2, 1, act="tanh", bias=bias)
 
 def paper_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
-    "size×size → … → 4×4 → one logit, strided convolutions only; no BatchNorm on the first (R2, R4)."
+    """size×size → … → 4×4 → one logit, strided convolutions only; no BatchNorm on
+    the first (R2, R4)."""
     widths = [filters * 2**i for i in range(doublings(size))]
-    down = [Row("conv", w, 4, 2, 1, i > 0, "leaky_relu", bias) for i, w in enumerate(widths)]
+    down = [
+        Row("conv", w, 4, 2, 1, i > 0, "leaky_relu", bias) for i, w in enumerate(widths)
+    ]
     return *down, Row("conv", 1, 4, bias=bias)
 
 # %% ../nbs/09_recipes.ipynb #05-09
 def size_28(size: int) -> None:
     "ValueError unless size is 28."
     if size != 28:
-        raise ValueError(f'image_size is {size}; this network makes 28 pixels; for 4·2^k pixels choose net "paper".')
+        raise ValueError(
+            f"image_size is {size}; this network makes 28 pixels; for 4·2^k pixels"
+            ' choose net "paper".'
+        )
 
 def mnist28_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
     "z → 3 → 6 → 13 → 28 (R1, its second stride corrected to 1)."
     size_28(size)
-    up = [Row("conv_t", m * filters, k, s, 0, True, "relu", bias) for m, k, s in ((4, 3, 2), (2, 4, 1), (1, 3, 2))]
+    up = [
+        Row("conv_t", m * filters, k, s, 0, True, "relu", bias)
+        for m, k, s in ((4, 3, 2), (2, 4, 1), (1, 3, 2))
+    ]
     return *up, Row("conv_t", channels, 4, 2, act="tanh", bias=bias)
 
 def mnist28_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
     "28 → 13 → 5 → 1 → one logit (R1)."
     size_28(size)
-    down = [Row("conv", filters // d, k, 2, 0, True, "leaky_relu", bias) for d, k in ((4, 3), (2, 5), (1, 5))]
+    down = [
+        Row("conv", filters // d, k, 2, 0, True, "leaky_relu", bias)
+        for d, k in ((4, 3), (2, 5), (1, 5))
+    ]
     return *down, Row("linear", 1)
 
 # %% ../nbs/09_recipes.ipynb #05-09c
-def mnist28_trainer_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+def mnist28_trainer_g(
+    size: int, channels: int, filters: int, bias: bool
+) -> tuple[Row, ...]:
     "z as maps of 3×3 → 5 → 10 → 12 → 24 → 26 → 28, by upsampling (R3)."
     size_28(size)
-    first, second, third = (Row("conv_t", m * filters, 3, norm=True, act="relu", bias=bias) for m in (4, 5, 4))
+    first, second, third = (
+        Row("conv_t", m * filters, 3, norm=True, act="relu", bias=bias)
+        for m in (4, 5, 4)
+    )
     double = Row("upsample", 0, stride=2)
     last = Row("conv_t", channels, 3, act="tanh", bias=bias)
     return Row("reshape", (0, 3, 3)), first, double, second, double, third, last
 
-def mnist28_trainer_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
+def mnist28_trainer_d(
+    size: int, channels: int, filters: int, bias: bool
+) -> tuple[Row, ...]:
     "28 → 26 → 24 → 12 → 10 → 5 → 3 → one logit, by max-pooling (R3)."
     size_28(size)
-    down = [Row("conv", m * filters, 3, norm=True, act="leaky_relu", bias=bias) for m in (2, 3, 4, 2)]
+    down = [
+        Row("conv", m * filters, 3, norm=True, act="leaky_relu", bias=bias)
+        for m in (2, 3, 4, 2)
+    ]
     half = Row("pool", 0, 2, 2)
     return down[0], down[1], half, down[2], half, down[3], Row("conv", 1, 3, bias=bias)
 
 # %% ../nbs/09_recipes.ipynb #05-11
-def svhn_g(size: int, channels: int, filters: int, bias: bool, project_norm: bool = True) -> tuple[Row, ...]:
-    "z → linear → 4×4 → … → size×size; `project_norm`: BatchNorm and leaky ReLU after the linear layer (R5)."
+def svhn_g(
+    size: int, channels: int, filters: int, bias: bool, project_norm: bool = True
+) -> tuple[Row, ...]:
+    """z → linear → 4×4 → … → size×size; `project_norm`: BatchNorm and leaky ReLU
+    after the linear layer (R5)."""
     k = doublings(size)
-    first = Row("linear", (filters * 2**(k - 1), 4, 4), norm=project_norm, act="leaky_relu" if project_norm else "none")
-    up = [Row("conv_t", filters * 2**i, 4, 2, 1, True, "relu", bias) for i in reversed(range(k - 1))]
+    first = Row(
+        "linear", (filters * 2 ** (k - 1), 4, 4), norm=project_norm,
+        act="leaky_relu" if project_norm else "none",
+    )
+    up = [
+        Row("conv_t", filters * 2**i, 4, 2, 1, True, "relu", bias)
+        for i in reversed(range(k - 1))
+    ]
     return first, *up, Row("conv_t", channels, 4, 2, 1, act="tanh", bias=bias)
 
 def svhn_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
@@ -106,8 +151,13 @@ def svhn_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...
 def digits_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
     "z → 3 → 3 → 3 → 7 → 7 → 14 → 28."
     size_28(size)
-    walk = (4, 3, 1, 0), (4, 3, 1, 1), (4, 3, 1, 1), (2, 3, 2, 0), (2, 3, 1, 1), (1, 4, 2, 1)
-    up = [Row("conv_t", m * filters, k, s, p, True, "relu", bias) for m, k, s, p in walk]
+    walk = (
+        (4, 3, 1, 0), (4, 3, 1, 1), (4, 3, 1, 1), (2, 3, 2, 0), (2, 3, 1, 1),
+        (1, 4, 2, 1),
+    )
+    up = [
+        Row("conv_t", m * filters, k, s, p, True, "relu", bias) for m, k, s, p in walk
+    ]
     return *up, Row("conv_t", channels, 4, 2, 1, act="tanh")
 
 def digits_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
@@ -117,7 +167,9 @@ def digits_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, .
     return Row("conv", filters, 3, 2, act="leaky_relu"), *down, Row("conv", 1, 1)
 
 # %% ../nbs/09_recipes.ipynb #05-14
-NETS = {  # name: (table of G, table of D), each a function of (image_size, channels, filters, bias)
+# name: (table of G, table of D), each a function of (image_size, channels, filters,
+# bias)
+NETS = {
     "dcgan-2015": (dcgan_2015_g, dcgan_2015_d),
     "paper": (paper_g, paper_d),
     "mnist28": (mnist28_g, mnist28_d),
@@ -131,7 +183,8 @@ NETS = {  # name: (table of G, table of D), each a function of (image_size, chan
 @dataclass(frozen=True)
 class NetworkFields:
     "What is built."
-    net: str = "digits"             # family: dcgan-2015, paper, mnist28, mnist28-trainer, digits, svhn32, svhn32-code
+    # family: dcgan-2015, paper, mnist28, mnist28-trainer, digits, svhn32, svhn32-code
+    net: str = "digits"
     image_size: int = 28            # pixels along a side: 28, or 4·2^k
     channels: int = 1               # 1 (grey) or 3 (colour)
     filters: int = 32               # base number of filters; every width is a multiple
@@ -143,15 +196,21 @@ class NetworkFields:
     classes: int = 0                # of labels that both networks take; 0: none
 
     @property
-    def x_shape(self) -> tuple[int, int, int]: return self.channels, self.image_size, self.image_size
+    def x_shape(self) -> tuple[int, int, int]:
+        return self.channels, self.image_size, self.image_size
     @property
     def g_layers(self) -> tuple[Row, ...]:
-        return NETS[self.net][0](self.image_size, self.channels, self.filters, self.bias)
+        return NETS[self.net][0](
+            self.image_size, self.channels, self.filters, self.bias
+        )
     @property
     def d_layers(self) -> tuple[Row, ...]:
-        return NETS[self.net][1](self.image_size, self.channels, self.filters, self.bias)
+        return NETS[self.net][1](
+            self.image_size, self.channels, self.filters, self.bias
+        )
     @property
-    def g_table(self) -> ShapeTable: return shape_table(self.g_layers, (self.z_dim + self.classes,))
+    def g_table(self) -> ShapeTable:
+        return shape_table(self.g_layers, (self.z_dim + self.classes,))
     @property
     def d_table(self) -> ShapeTable: return shape_table(self.d_layers, self.x_shape)
 
@@ -159,7 +218,9 @@ class NetworkFields:
 @dataclass(frozen=True)
 class DataFields:
     "What it is trained on."
-    data: str = "digits"            # data set: digits, mnist, fashion_mnist, svhn, celeba, cifar10, house_numbers, faces, folder:PATH
+    # data set: digits, mnist, fashion_mnist, svhn, celeba, cifar10, house_numbers,
+    # faces, folder:PATH
+    data: str = "digits"
     images: int | None = None       # use so many images only; none: all
 
 # %% ../nbs/09_recipes.ipynb #05-20
@@ -167,41 +228,68 @@ class DataFields:
 class KeepFields:
     "What is kept of it."
     sample_every: int = 100         # steps between pictures of the fixed z
-    save_every: int = 1             # epochs between checkpoints; the last epoch is always saved
+    # epochs between checkpoints; the last epoch is always saved
+    save_every: int = 1
 
 # %% ../nbs/09_recipes.ipynb #05-22
-WHOLE = {"image_size": 8, "filters": 4, "z_dim": 1, "shift": 0, "epochs": 1,
-         "log_every": 1, "sample_every": 1, "save_every": 1, "classes": 0}  # field: the least whole number
-LIMITS = {name: (f"a whole number from {least}", lambda v, least=least: type(v) is int and v >= least)
-          for name, least in WHOLE.items()}
+WHOLE = {
+    "image_size": 8, "filters": 4, "z_dim": 1, "shift": 0, "epochs": 1, "log_every": 1,
+    "sample_every": 1, "save_every": 1, "classes": 0,
+}  # field: the least whole number
+LIMITS = {
+    name: (
+        f"a whole number from {least}",
+        lambda v, least=least: type(v) is int and v >= least,
+    )
+    for name, least in WHOLE.items()
+}
 LIMITS |= {
-    "batch_size": ("a whole number from 2, since BatchNorm needs two images", lambda v: type(v) is int and v >= 2),
+    "batch_size": (
+        "a whole number from 2, since BatchNorm needs two images",
+        lambda v: type(v) is int and v >= 2,
+    ),
     "channels": ("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)),
     "slope": ("at least 0 and below 1", lambda v: 0 <= v < 1),
     "init_std": ("above 0 and below 10, or none", lambda v: v is None or 0 < v < 10),
-    "images": ("a whole number from 2, or none", lambda v: v is None or type(v) is int and v >= 2),
-    "seed": ("a whole number from 0 to 4,294,967,295", lambda v: type(v) is int and 0 <= v < 2**32),
+    "images": (
+        "a whole number from 2, or none",
+        lambda v: v is None or type(v) is int and v >= 2,
+    ),
+    "seed": (
+        "a whole number from 0 to 4,294,967,295",
+        lambda v: type(v) is int and 0 <= v < 2**32,
+    ),
     "rotate": ("degrees from 0 to 180", lambda v: 0 <= v <= 180),
     **dict.fromkeys(("lr_g", "lr_d"), ("above 0 and at most 1", lambda v: 0 < v <= 1)),
-    **dict.fromkeys(("beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1)),
+    **dict.fromkeys(
+        ("beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1)
+    ),
     "real_label": ("above 0.5 and at most 1", lambda v: 0.5 < v <= 1),
     "fake_label": ("at least 0 and below 0.5", lambda v: 0 <= v < 0.5),
     "ema": ("above 0 and below 1, or none", lambda v: v is None or 0 < v < 1),
 }
 
 # %% ../nbs/09_recipes.ipynb #05-25
-KINDS = {bool: ("True or False", (bool,)), str: ("a word", (str,)), float: ("a number", (int, float)),
-         float | None: ("a number, or none", (int, float, type(None)))}  # annotation: words, types
+KINDS = {
+    bool: ("True or False", (bool,)), str: ("a word", (str,)),
+    float: ("a number", (int, float)),
+    float | None: ("a number, or none", (int, float, type(None))),
+}  # annotation: words, types
 
 # %% ../nbs/09_recipes.ipynb #05-25v
 def check(recipe: "Recipe", # with fields as given
          ) -> None:
-    "ValueError, in one sentence, for the first field out of its range or choices, or where no network fits."
+    """ValueError, in one sentence, for the first field out of its range or choices,
+    or where no network fits."""
     hints = get_type_hints(Recipe)
     for name, hint in hints.items():
         words, types = KINDS.get(hint, ("", ()))
-        if types and (type(getattr(recipe, name)) not in types or getattr(recipe, name) == ""):
-            raise ValueError(f"{name} is {getattr(recipe, name)!r}; it must be {words}.")
+        if types and (
+            type(getattr(recipe, name)) not in types or getattr(recipe, name) == ""
+        ):
+            raise ValueError(
+                f"{name} is {getattr(recipe, name)!r}; it must be {words}."
+            )
     for name, (words, allowed) in LIMITS.items():
         value = getattr(recipe, name)
         try:
@@ -216,17 +304,23 @@ def check(recipe: "Recipe", # with fields as given
     known("net", recipe.net, NETS)
     if 4 * recipe.shift > recipe.image_size:
         raise ValueError(
-            f"shift is {recipe.shift}; at {recipe.image_size} pixels it can be at most {recipe.image_size // 4}."
+            f"shift is {recipe.shift}; at {recipe.image_size} pixels it can be at most"
+            f" {recipe.image_size // 4}."
         )
     if (shape := recipe.g_table.out_shape) != recipe.x_shape:
-        raise ValueError(f"net {recipe.net!r} makes images {shape}, the recipe asks for {recipe.x_shape}.")
+        raise ValueError(
+            f"net {recipe.net!r} makes images {shape}, the recipe asks for"
+            f" {recipe.x_shape}."
+        )
     _ = recipe.d_table
 
 # %% ../nbs/09_recipes.ipynb #05-27
-CPU = {}  # recipe: the fields that `sized_for` changes on a CPU; filled below, beside the recipes
+# recipe: the fields that `sized_for` changes on a CPU; filled below, beside the recipes
+CPU = {}
 THERE = {  # data set: the files by which `sized_for` knows that it is there
     "mnist": [
-        f"MNIST/raw/{part}-*" for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")
+        f"MNIST/raw/{part}-*"
+        for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")
     ],
     "svhn": ["SVHN/train_32x32.mat"],
     "celeba": ["celeba/list_eval_partition.txt", "celeba/img_align_celeba*"],
@@ -235,7 +329,8 @@ THERE = {  # data set: the files by which `sized_for` knows that it is there
 
 @dataclass(frozen=True)
 class Recipe(KeepFields, Settings, DataFields, NetworkFields):
-    "Everything that defines a run. Raises ValueError in one sentence where a value is out of range or no network fits."
+    """Everything that defines a run. Raises ValueError in one sentence where a value
+    is out of range or no network fits."""
     name: str = "digits"            # of the recipe; runs are numbered under it
 
     def __post_init__(self):
@@ -251,7 +346,9 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
     def networks(self) -> tuple[Generator, Discriminator]:
         "A fresh (G, D) on the CPU."
         G, D = self.built()
-        return init_weights(G, self.init_std, self.seed), init_weights(D, self.init_std, self.seed, part=1)
+        return init_weights(G, self.init_std, self.seed), init_weights(
+            D, self.init_std, self.seed, part=1
+        )
 
     def replace(self, **changes) -> "Recipe":
         "This recipe with some fields changed; ValueError for a field that it has not."
@@ -263,20 +360,29 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
                   device: str,                 # "cpu", "cuda", …
                   data_dir: str | None = None, # as for `load`
                  ) -> "Recipe":
-        "This recipe on a GPU; on a CPU the smaller one of `CPU`, on its own data if they are there; a line says what changed."
-        small = dict(CPU.get(self.name, {})) if torch.device(device).type == "cpu" else {}
+        """This recipe on a GPU; on a CPU the smaller one of `CPU`, on its own data
+        if they are there; a line says what changed."""
+        small = (
+            dict(CPU.get(self.name, {})) if torch.device(device).type == "cpu" else {}
+        )
         root = home(data_dir or os.environ.get("DCGAN_DATA") or "data")
         if all(any(root.glob(file)) for file in THERE.get(self.data, ["no/file"])):
             small.pop("data", None)
         if small:
-            print(f"{self.name} on a CPU: " + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items()))
+            print(
+                f"{self.name} on a CPU: "
+                + ", ".join(f"{k} {getattr(self, k)} → {v}" for k, v in small.items())
+            )
         return self.replace(**small)
 
 # %% ../nbs/09_recipes.ipynb #05-30
 def to_json(recipe: Recipe, # any
            ) -> str:
     "All fields and both tables, as text."
-    return json.dumps(asdict(recipe) | {"g_layers": recipe.g_layers, "d_layers": recipe.d_layers}, indent=2)
+    return json.dumps(
+        asdict(recipe) | {"g_layers": recipe.g_layers, "d_layers": recipe.d_layers},
+        indent=2,
+    )
 
 def from_json(text: str | bytes, # what `to_json` wrote
              ) -> Recipe:
@@ -287,58 +393,110 @@ def from_json(text: str | bytes, # what `to_json` wrote
         raise ValueError(f"This is no recipe.json: {e}.") from None
     if not isinstance(values, dict):
         raise ValueError("This is no recipe.json: it holds no fields.")
-    return Recipe().replace(**{k: v for k, v in values.items() if k not in ("g_layers", "d_layers")})
+    return Recipe().replace(
+        **{k: v for k, v in values.items() if k not in ("g_layers", "d_layers")}
+    )
 
 def differences(a: Recipe, # one
                 b: Recipe, # and another
                ) -> list[str]:
     "The fields in which two recipes differ, as `name: a's → b's`."
-    return [f"{f.name}: {x} → {y}" for f in fields(a) if (x := getattr(a, f.name)) != (y := getattr(b, f.name))]
+    return [
+        f"{f.name}: {x} → {y}"
+        for f in fields(a)
+        if (x := getattr(a, f.name)) != (y := getattr(b, f.name))
+    ]
 
 # %% ../nbs/09_recipes.ipynb #05-37
-R1 = Recipe(name="mnist28", data="mnist", net="mnist28", filters=64, batch_size=128, last_batch="keep", rotate=20.,
-            epochs=20, beta2=0.99, d_reduction="mean", log_every=50, sample_every=100)
-R4 = Recipe(name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128, z_dim=100, bias=False,
-            batch_size=128, last_batch="keep", epochs=20, log_every=50, sample_every=100)
-R5 = Recipe(name="svhn32", data="svhn", net="svhn32", image_size=32, channels=3, filters=32, z_dim=100, z_law="uniform",
-            bias=False, batch_size=128, last_batch="keep", epochs=50, log_every=300, sample_every=300)
-DIGITS = Recipe(name="digits", z_dim=24, bias=False, epochs=48, lr_g=1e-3, lr_d=1e-3, beta2=0.99, ema=0.998, shift=1,
-                sample_every=124, save_every=6)
-RECIPES = {r.name: r for r in (
-    DIGITS,
-    DIGITS.replace(name="digits-conditional", classes=10),
-    Recipe(name="dcgan-2015", data="celeba", net="dcgan-2015", image_size=64, channels=3, filters=128, z_dim=100,
-           z_law="uniform", bias=False, batch_size=128, epochs=25, log_every=50, sample_every=100),
-    R1,
-    Recipe(name="mnist28-trainer", data="mnist", net="mnist28-trainer", filters=5, z_dim=135, z_law="uniform", init_std=None,
-           batch_size=16, last_batch="keep", epochs=200, beta1=0.9, d_reduction="mean", log_every=400, sample_every=800,
-           save_every=10),
-    R4.replace(name="mnist64", epochs=10, real_label=0.9, fake_label=0.1, g_fakes="reuse"),
-    R4,
-    R4.replace(name="celeba64", data="celeba", channels=3),
-    R5,
-    R5.replace(name="svhn32-code", net="svhn32-code", init_std=None),
-)}
+R1 = Recipe(
+    name="mnist28", data="mnist", net="mnist28", filters=64, batch_size=128,
+    last_batch="keep", rotate=20.0, epochs=20, beta2=0.99, d_reduction="mean",
+    log_every=50, sample_every=100,
+)
+R4 = Recipe(
+    name="mnist64-paper", data="mnist", net="paper", image_size=64, filters=128,
+    z_dim=100, bias=False, batch_size=128, last_batch="keep", epochs=20, log_every=50,
+    sample_every=100,
+)
+R5 = Recipe(
+    name="svhn32", data="svhn", net="svhn32", image_size=32, channels=3, filters=32,
+    z_dim=100, z_law="uniform", bias=False, batch_size=128, last_batch="keep",
+    epochs=50, log_every=300, sample_every=300,
+)
+DIGITS = Recipe(
+    name="digits", z_dim=24, bias=False, epochs=48, lr_g=1e-3, lr_d=1e-3, beta2=0.99,
+    ema=0.998, shift=1, sample_every=124, save_every=6,
+)
+RECIPES = {
+    r.name: r
+    for r in (
+        DIGITS,
+        DIGITS.replace(name="digits-conditional", classes=10),
+        Recipe(
+            name="dcgan-2015", data="celeba", net="dcgan-2015", image_size=64,
+            channels=3, filters=128, z_dim=100, z_law="uniform", bias=False,
+            batch_size=128, epochs=25, log_every=50, sample_every=100,
+        ),
+        R1,
+        Recipe(
+            name="mnist28-trainer", data="mnist", net="mnist28-trainer", filters=5,
+            z_dim=135, z_law="uniform", init_std=None, batch_size=16, last_batch="keep",
+            epochs=200, beta1=0.9, d_reduction="mean", log_every=400, sample_every=800,
+            save_every=10,
+        ),
+        R4.replace(
+            name="mnist64", epochs=10, real_label=0.9, fake_label=0.1, g_fakes="reuse"
+        ),
+        R4,
+        R4.replace(name="celeba64", data="celeba", channels=3),
+        R5,
+        R5.replace(name="svhn32-code", net="svhn32-code", init_std=None),
+    )
+}
 
 # %% ../nbs/09_recipes.ipynb #05-39c
 SMALL64 = {"data": "digits", "filters": 32, "images": 4000, "epochs": 10}
-CPU |= {"mnist28": {"data": "digits", "images": 4000}, "mnist64": SMALL64, "mnist64-paper": SMALL64,
-        "mnist28-trainer": {"data": "digits", "images": 4000, "epochs": 20},
-        **dict.fromkeys(("dcgan-2015", "celeba64"), {"data": "faces", "filters": 32, "images": 6000, "epochs": 10}),
-        **dict.fromkeys(("svhn32", "svhn32-code"), {"data": "house_numbers", "images": 10_000, "epochs": 10})}
+CPU |= {
+    "mnist28": {"data": "digits", "images": 4000},
+    "mnist64": SMALL64,
+    "mnist64-paper": SMALL64,
+    "mnist28-trainer": {"data": "digits", "images": 4000, "epochs": 20},
+    **dict.fromkeys(
+        ("dcgan-2015", "celeba64"),
+        {"data": "faces", "filters": 32, "images": 6000, "epochs": 10},
+    ),
+    **dict.fromkeys(
+        ("svhn32", "svhn32-code"),
+        {"data": "house_numbers", "images": 10_000, "epochs": 10},
+    ),
+}
 
 # %% ../nbs/09_recipes.ipynb #05-41
 def command(recipe: Recipe, # any
            ) -> str:
-    "`dcgan train NAME` and a flag for each field that is not as in RECIPES; a name that is not there is written as digits."
+    """`dcgan train NAME` and a flag for each field that is not as in RECIPES; a name
+    that is not there is written as digits."""
     name = recipe.name if recipe.name in RECIPES else "digits"
     base = RECIPES[name]
-    changed = [f.name for f in fields(recipe) if f.name != "name" and getattr(recipe, f.name) != getattr(base, f.name)]
-    return " ".join(["dcgan train", name, *(flag(field, getattr(recipe, field)) for field in changed)])
+    changed = [
+        f.name
+        for f in fields(recipe)
+        if f.name != "name" and getattr(recipe, f.name) != getattr(base, f.name)
+    ]
+    return " ".join(
+        [
+            "dcgan train", name,
+            *(flag(field, getattr(recipe, field)) for field in changed),
+        ]
+    )
 
 def flag(field: str, # of a recipe
          value,      # of that field
         ) -> str:
     "As the command line takes it: `--lr-g 0.001`, `--bias` or `--no-bias`."
     word = field.replace("_", "-")
-    return f"--{word}" if value is True else f"--no-{word}" if value is False else f"--{word} {quote(str(value))}"
+    return (
+        f"--{word}"
+        if value is True
+        else f"--no-{word}" if value is False else f"--{word} {quote(str(value))}"
+    )

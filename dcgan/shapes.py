@@ -20,7 +20,8 @@ def conv_out(n: int,  # cells along one side of the input
              s: int,  # stride: cells it moves each step
              p: int,  # padding: cells added at each end
             ) -> int: # cells along the same side of the output
-    "Side of a convolution's (or max pooling's) output; ValueError where nothing would come out."
+    """Side of a convolution's (or max pooling's) output; ValueError where nothing
+    would come out."""
     n, k, s, p = _check_walk(n, k, s, p)
     if n + 2*p < k:
         raise ValueError(f"A kernel of {k} does not fit on {n} + 2·{p} cells; "
@@ -28,22 +29,29 @@ def conv_out(n: int,  # cells along one side of the input
     return (n + 2*p - k)//s + 1
 
 def _check_walk(n, k, s, p) -> tuple[int, int, int, int]:
-    "The four as ints; ValueError unless n, k and s are whole numbers from 1 on, and p from 0 on."
+    """The four as ints; ValueError unless n, k and s are whole numbers from 1 on,
+    and p from 0 on."""
     return *whole(1, size=n, kernel=k, stride=s), whole(0, padding=p)
 
 # %% ../nbs/03_shapes.ipynb #03-10
-def draw_walk(n: int,             # cells along one side of the input
-              k: int,             # kernel
-              s: int,             # stride
-              p: int,             # padding: hatched cells, added (conv, pool) or cut off (conv_t)
-              kind: str = "conv", # conv, pool or conv_t
-              ax=None,            # matplotlib Axes; None makes a new figure
-             ):                   # the Axes
-    "Draw where a kernel stops on a line of cells, with the number of stops in each; ValueError as `conv_out`."
+def draw_walk(
+    n: int,              # cells along one side of the input
+    k: int,              # kernel
+    s: int,              # stride
+    # padding: hatched cells, added (conv, pool) or cut off (conv_t)
+    p: int,
+    kind: str = "conv",  # conv, pool or conv_t
+    ax=None,             # matplotlib Axes; None makes a new figure
+):  # the Axes
+    """Draw where a kernel stops on a line of cells, with the number of stops in
+    each; ValueError as `conv_out`."""
     if not isinstance(kind, str) or kind not in ("conv", "pool", "conv_t"):
         raise ValueError(f"The kind is {shown(kind)}; it must be conv, pool or conv_t.")
     if ax is not None and not hasattr(ax, "add_patch"):
-        raise ValueError(f"ax is {shown(ax)}; it must be one matplotlib Axes, or None for a new figure.")
+        raise ValueError(
+            f"ax is {shown(ax)}; it must be one matplotlib Axes, or None for a new"
+            " figure."
+        )
     up = kind != "conv_t"
     m = (conv_out if up else conv_transpose_out)(n, k, s, p)
     line, stops = (n + 2*p, m) if up else (m + 2*p, n)
@@ -52,19 +60,28 @@ def draw_walk(n: int,             # cells along one side of the input
     if ax is None:
         from matplotlib import pyplot as plt
         ax = plt.subplots(figsize=(min(8, 1 + .5*line), 2.4))[1]
-    _draw_cells(ax, line, p, [sum(i*s <= j < i*s + k for i in range(stops)) for j in range(line)])
+    _draw_cells(
+        ax, line, p,
+        [sum(i * s <= j < i * s + k for i in range(stops)) for j in range(line)],
+    )
     _draw_stops(ax, stops, k, s, "tab:blue" if up else "tab:orange")
     _label_walk(ax, line, f"{kind}  k = {k}, s = {s}, p = {p}:  {n} → {m}", up)
     return ax
 
 # %% ../nbs/03_shapes.ipynb #03-12
 def _draw_cells(ax, line, p, touched):
-    "The long line: a square for each cell, hatched within the padding, with the number of stops that touch it."
+    """The long line: a square for each cell, hatched within the padding, with the
+    number of stops that touch it."""
     from matplotlib.patches import Rectangle
     for j, count in enumerate(touched):
-        look = dict(fc="0.92", hatch="///") if j < p or j >= line - p else dict(fc="white")
+        look = (
+            dict(fc="0.92", hatch="///") if j < p or j >= line - p else dict(fc="white")
+        )
         ax.add_patch(Rectangle((j, 0), 1, 1, ec="0.5", lw=.8, **look))
-        ax.text(j + .5, .5, count, ha="center", va="center", fontsize=9, color="black" if count else "tab:red")
+        ax.text(
+            j + 0.5, 0.5, count, ha="center", va="center", fontsize=9,
+            color="black" if count else "tab:red",
+        )
 
 def _label_walk(ax, line, title, up):
     "Title and axes; `up`: the output is the short line above."
@@ -85,37 +102,47 @@ def _draw_stops(ax, stops, k, s, color):
         ax.add_patch(Rectangle((middle - .4, 2.1), .8, .8, fc=color, ec="0.35", lw=.8))
 
 # %% ../nbs/03_shapes.ipynb #03-21
-def conv_transpose_out(n: int,  # cells along one side of the input
-                       k: int,  # kernel: cells that each input cell paints
-                       s: int,  # stride: cells from one painted patch to the next
-                       p: int,  # padding: cells cut off at each end
-                       extra: int = 0,  # output padding: cells added at one end, fewer than the stride
-                      ) -> int: # cells along the same side of the output
+def conv_transpose_out(
+    n: int,          # cells along one side of the input
+    k: int,          # kernel: cells that each input cell paints
+    s: int,          # stride: cells from one painted patch to the next
+    p: int,          # padding: cells cut off at each end
+    extra: int = 0,  # output padding: cells added at one end, fewer than the stride
+) -> int:  # cells along the same side of the output
     "Side of a transposed convolution's output; ValueError where nothing would be left."
     _check_walk(n, k, s, p)
     whole(0, extra=extra)
     if extra >= s:
-        raise ValueError(f"The output padding is {extra}; it must be smaller than the stride, {s}.")
+        raise ValueError(
+            f"The output padding is {extra}; it must be smaller than the stride, {s}."
+        )
     painted = (n - 1)*s + k
     if painted + extra <= 2*p:
-        raise ValueError(f"Padding {p} cuts 2·{p} cells off the {painted} that are painted and leaves none; "
-                         "use less padding.")
+        raise ValueError(
+            f"Padding {p} cuts 2·{p} cells off the {painted} that are painted and"
+            " leaves none; use less padding."
+        )
     return painted - 2*p + extra
 
 # %% ../nbs/03_shapes.ipynb #03-30
 def explore():  # an ipywidgets box
-    "Shape explorer for Jupyter and Colab: set kind, n, k, s, p; see the formula, the size and the walk."
+    """Shape explorer for Jupyter and Colab: set kind, n, k, s, p; see the formula,
+    the size and the walk."""
     widgets = library("ipywidgets", "The shape explorer")
     kind = widgets.Dropdown(options=["conv", "conv_t", "pool"], description="kind")
     ranges = {"n": (8, 1, 16), "k": (4, 1, 7), "s": (2, 1, 4), "p": (1, 0, 3)}
-    sliders = [widgets.IntSlider(value, least, most, description=name, continuous_update=False)
-               for name, (value, least, most) in ranges.items()]
+    sliders = [
+        widgets.IntSlider(value, least, most, description=name, continuous_update=False)
+        for name, (value, least, most) in ranges.items()
+    ]
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
     def update(_=None):
         values = [slider.value for slider in sliders]
         try:
-            text.value, picture.value = _formula(kind.value, *values), _walk_png(kind.value, *values)
+            text.value, picture.value = _formula(kind.value, *values), _walk_png(
+                kind.value, *values
+            )
         except ValueError as e:
             text.value, picture.value = str(e), b""
     for control in (kind, *sliders):
@@ -143,30 +170,51 @@ ACTS = "none", "relu", "leaky_relu", "tanh", "sigmoid"
 
 class Row(NamedTuple):
     "One layer of a network, in plain values that JSON can hold."
-    kind: str                       # conv, conv_t (transposed), linear, pool (max pooling), upsample (nearest) or reshape
-    out: int | tuple[int, int, int] # channels (pool, upsample: 0); linear: features or (c, h, w); reshape: (0, h, w)
-    kernel: int = 0                 # cells along a side of the kernel; linear, upsample and reshape have none
-    stride: int = 1                 # cells from one stop of the kernel to the next; upsample: how many times as large
-    padding: int = 0                # cells added at each end (conv, pool) or cut off (conv_t)
+    # conv, conv_t (transposed), linear, pool (max pooling), upsample (nearest) or
+    # reshape
+    kind: str
+    # channels (pool, upsample: 0); linear: features or (c, h, w); reshape: (0, h, w)
+    out: int | tuple[int, int, int]
+    # cells along a side of the kernel; linear, upsample and reshape have none
+    kernel: int = 0
+    # cells from one stop of the kernel to the next; upsample: how many times as large
+    stride: int = 1
+    # cells added at each end (conv, pool) or cut off (conv_t)
+    padding: int = 0
     norm: bool = False              # BatchNorm over the channels that come out
-    act: str = "none"               # none, relu, leaky_relu, tanh or sigmoid, after the BatchNorm
+    # none, relu, leaky_relu, tanh or sigmoid, after the BatchNorm
+    act: str = "none"
     bias: bool = True               # a number added to each output channel
-    extra: int = 0                  # output padding of a conv_t: cells added at one end of each side, fewer than the stride
+    # output padding of a conv_t: cells added at one end of each side, fewer than the
+    # stride
+    extra: int = 0
 
 # %% ../nbs/03_shapes.ipynb #03-39
-def rows_from(table: Iterable[Sequence], # rows, or lists of a row's values as JSON gives them back
-             ) -> tuple[Row, ...]:       # the same as rows
-    "The rows of a table that may have been through JSON, in plain values; ValueError for a row too short or too long."
+def rows_from(
+    # rows, or lists of a row's values as JSON gives them back
+    table: Iterable[Sequence],
+) -> tuple[Row, ...]:  # the same as rows
+    """The rows of a table that may have been through JSON, in plain values;
+    ValueError for a row too short or too long."""
     if not hasattr(table, "__iter__") or isinstance(table, str):
         raise ValueError(f"The table is {shown(table)}; it must be a list of rows.")
     rows = []
     for i, values in enumerate(table, 1):
-        if not isinstance(values, (list, tuple)) or not 2 <= len(values) <= len(Row._fields):
+        if not isinstance(values, (list, tuple)) or not 2 <= len(values) <= len(
+            Row._fields
+        ):
             raise ValueError(
-                f"Row {i} is {shown(values)}; it must list {', '.join(Row._fields)}, at least the first two."
+                f"Row {i} is {shown(values)}; it must list {', '.join(Row._fields)}, at"
+                " least the first two."
             )
         kind, out, *rest = map(plain, values)
-        rows.append(Row(kind, tuple(map(plain, out)) if isinstance(out, (list, tuple)) else out, *rest))
+        rows.append(
+            Row(
+                kind,
+                tuple(map(plain, out)) if isinstance(out, (list, tuple)) else out,
+                *rest
+            )
+        )
     return tuple(rows)
 
 # %% ../nbs/03_shapes.ipynb #03-42
@@ -185,10 +233,14 @@ class Shape(NamedTuple):
 
 # %% ../nbs/03_shapes.ipynb #03-44
 def _walking(row, c, h, w) -> tuple[tuple[int, int, int], int, int]:
-    "Output shape, number of weights and multiply-adds of a row that walks over (c, h, w)."
+    """Output shape, number of weights and multiply-adds of a row that walks over (c,
+    h, w)."""
     walk = row.kernel, row.stride, row.padding
     if row.kind in KEEPS and row.out not in (0, c):
-        raise ValueError(f"A {row.kind} row keeps the {c} channels, but its output is {row.out}; use {c} or 0.")
+        raise ValueError(
+            f"A {row.kind} row keeps the {c} channels, but its output is {row.out}; use"
+            f" {c} or 0."
+        )
     if row.kind == "upsample":
         return (c, h*whole(1, stride=row.stride), w*row.stride), 0, 0
     if row.kind == "conv_t":
@@ -197,10 +249,16 @@ def _walking(row, c, h, w) -> tuple[tuple[int, int, int], int, int]:
         out_h, out_w = (conv_out(n, *walk) for n in (h, w))
     if row.kind == "pool":
         if 2*row.padding > row.kernel:
-            raise ValueError(f"Pooling's padding is {row.padding}; it may be at most half the kernel, {row.kernel}/2.")
+            raise ValueError(
+                f"Pooling's padding is {row.padding}; it may be at most half the"
+                f" kernel, {row.kernel}/2."
+            )
         return (c, out_h, out_w), 0, 0
     weights = c*row.out*row.kernel**2
-    return (row.out, out_h, out_w), weights, weights*(h*w if row.kind == "conv_t" else out_h*out_w)
+    return (
+        (row.out, out_h, out_w), weights,
+        weights * (h * w if row.kind == "conv_t" else out_h * out_w),
+    )
 
 # %% ../nbs/03_shapes.ipynb #03-46
 def _shape(row, in_shape) -> Shape:
@@ -210,35 +268,57 @@ def _shape(row, in_shape) -> Shape:
         c, h, w = row.out
         out_shape, biases, weights, macs = (c or prod(in_shape)//(h*w), h, w), 0, 0, 0
         if prod(out_shape) != prod(in_shape):
-            raise ValueError(f"{prod(in_shape)} numbers can't be seen as maps of {h} × {w}; make them a multiple of {h*w}.")
+            raise ValueError(
+                f"{prod(in_shape)} numbers can't be seen as maps of {h} × {w}; make"
+                f" them a multiple of {h*w}."
+            )
     elif row.kind == "linear":
         out_shape = row.out if isinstance(row.out, tuple) else (row.out,)
         biases = prod(out_shape)
         weights = macs = prod(in_shape)*biases
     else:
-        out_shape, weights, macs = _walking(row, *(in_shape if len(in_shape) == 3 else (*in_shape, 1, 1)))
+        out_shape, weights, macs = _walking(
+            row, *(in_shape if len(in_shape) == 3 else (*in_shape, 1, 1))
+        )
         biases = 0 if row.kind in KEEPS else row.out
     params = weights + biases*row.bias + 2*out_shape[0]*row.norm
-    return Shape(row.kind, row.kernel, row.stride, row.padding, row.norm, row.act, out_shape, params, macs, row.extra)
+    return Shape(
+        row.kind, row.kernel, row.stride, row.padding, row.norm, row.act, out_shape,
+        params, macs, row.extra,
+    )
 
 # %% ../nbs/03_shapes.ipynb #03-48
-EXPECTED = {"linear": "a number of features or (c, h, w)", "reshape": "(0, h, w)"}  # in place of channels
+# in place of channels
+EXPECTED = {"linear": "a number of features or (c, h, w)", "reshape": "(0, h, w)"}
 
 def _check_row(row):
-    "ValueError where a row's kind, activation, outputs or switches are none that we know."
+    """ValueError where a row's kind, activation, outputs or switches are none that
+    we know."""
     for word, value, known in ("kind", row.kind, KINDS), ("activation", row.act, ACTS):
         if value not in known:
-            raise ValueError(f"The {word} {shown(value)} is unknown; use one of {', '.join(known)}.")
+            raise ValueError(
+                f"The {word} {shown(value)} is unknown; use one of {', '.join(known)}."
+            )
     several = row.kind in EXPECTED and isinstance(row.out, tuple) and len(row.out) == 3
-    fine = all(_is_whole(n, 0 if row.kind in (*KEEPS, "reshape") else 1) for n in (row.out if several else (row.out,)))
+    fine = all(
+        _is_whole(n, 0 if row.kind in (*KEEPS, "reshape") else 1)
+        for n in (row.out if several else (row.out,))
+    )
     if not fine or row.kind == "reshape" and not several:
         expected = EXPECTED.get(row.kind, "a number of channels")
-        raise ValueError(f"The output is {shown(row.out)}; for a {row.kind} layer it must be {expected}.")
+        raise ValueError(
+            f"The output is {shown(row.out)}; for a {row.kind} layer it must be"
+            f" {expected}."
+        )
     if not (isinstance(row.norm, bool) and isinstance(row.bias, bool)):
-        raise ValueError(f"norm is {shown(row.norm)} and bias {shown(row.bias)}; both must be true or false.")
+        raise ValueError(
+            f"norm is {shown(row.norm)} and bias {shown(row.bias)}; both must be true"
+            " or false."
+        )
     if not _is_whole(row.extra, 0) or row.extra and row.kind != "conv_t":
         raise ValueError(
-            f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t layer's output padding."
+            f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t"
+            " layer's output padding."
         )
 
 def _is_whole(value, least) -> bool:
@@ -247,37 +327,60 @@ def _is_whole(value, least) -> bool:
 
 # %% ../nbs/03_shapes.ipynb #03-51b
 class Table:
-    "Words and numbers in columns: an HTML table in a notebook, aligned text when printed."
-    def __init__(self,
-                 head: Sequence[str],         # a word over each column
-                 rows: Iterable[Sequence],    # a cell for each column; numbers are written with commas
-                 words: Sequence[str] = ()):  # the columns whose cells begin on the left; other cells end on the right
+    """Words and numbers in columns: an HTML table in a notebook, aligned text when
+    printed."""
+    def __init__(
+        self,
+        head: Sequence[str],  # a word over each column
+        # a cell for each column; numbers are written with commas
+        rows: Iterable[Sequence],
+        # the columns whose cells begin on the left; other cells end on the right
+        words: Sequence[str] = (),
+    ):
         self.head, self.left = [*head], [name in words for name in head]
-        self.rows = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
+        self.rows = [
+            [cell if isinstance(cell, str) else f"{cell:,}" for cell in row]
+            for row in rows
+        ]
         for i, row in enumerate(self.rows, 1):
             if len(row) != len(self.head):
-                raise ValueError(f"Row {i} of the table has {len(row)} cells; its head has {len(self.head)}.")
+                raise ValueError(
+                    f"Row {i} of the table has {len(row)} cells; its head has"
+                    f" {len(self.head)}."
+                )
 
     def __str__(self) -> str:
         lines = [self.head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines)]
         pads = [str.ljust if left else str.rjust for left in self.left]
-        padded = ([pad(cell, width) for pad, cell, width in zip(pads, line, widths)] for line in lines)
+        padded = (
+            [pad(cell, width) for pad, cell, width in zip(pads, line, widths)]
+            for line in lines
+        )
         return "\n".join("  ".join(line).rstrip() for line in padded)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        sides = [f' style="text-align: {"left" if left else "right"}"' for left in self.left]
+        sides = [
+            f' style="text-align: {"left" if left else "right"}"' for left in self.left
+        ]
         def line(cells, tag):
-            return "".join(f"<{tag}{side}>{escape(cell)}</{tag}>" for cell, side in zip(cells, sides))
+            return "".join(
+                f"<{tag}{side}>{escape(cell)}</{tag}>"
+                for cell, side in zip(cells, sides)
+            )
         body = "\n".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
-        return f"<table>\n<thead><tr>{line(self.head, 'th')}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+        return (
+            f"<table>\n<thead><tr>{line(self.head, 'th')}</tr></thead>\n"
+            f"<tbody>\n{body}\n</tbody>\n</table>"
+        )
 
 # %% ../nbs/03_shapes.ipynb #03-52
 @dataclass(frozen=True, repr=False)
 class ShapeTable:
-    "A network's output shapes, parameters and multiply-adds: a sequence of `Shape`, shown as a `Table`."
+    """A network's output shapes, parameters and multiply-adds: a sequence of
+    `Shape`, shown as a `Table`."""
     in_shape: tuple[int, ...]  # (c, h, w) or (f,)
     rows: tuple[Shape, ...]    # one for each layer
 
@@ -300,25 +403,48 @@ def _table(shapes: ShapeTable) -> Table:
     def by(shape):
         return " × ".join(map(str, shape))
 
-    head = "layer", "kind", "k", "s", "p", "norm", "act", "output", "parameters", "multiply-adds"
+    head = (
+        "layer", "kind", "k", "s", "p", "norm", "act", "output", "parameters",
+        "multiply-adds",
+    )
     rows = [("0", "input", *[""]*5, by(shapes.in_shape), "", "")]
     for i, r in enumerate(shapes, 1):
-        walk = [str(r.kernel), str(r.stride), str(r.padding) + f" +{r.extra}" * bool(r.extra)] if r.kernel else [""] * 3
+        walk = (
+            [
+                str(r.kernel), str(r.stride),
+                str(r.padding) + f" +{r.extra}" * bool(r.extra),
+            ]
+            if r.kernel
+            else [""] * 3
+        )
         if r.kind == "upsample":
             walk[1] = str(r.stride)
         act = "" if r.act == "none" else r.act
-        rows.append((str(i), r.kind, *walk, "batch" if r.norm else "", act, by(r.out_shape), r.params, r.macs))
+        rows.append(
+            (
+                str(i), r.kind, *walk, "batch" if r.norm else "", act, by(r.out_shape),
+                r.params, r.macs,
+            )
+        )
     rows.append(("", "total", *[""]*6, shapes.params, shapes.macs))
     return Table(head, rows, words=("kind", "norm", "act"))
 
 # %% ../nbs/03_shapes.ipynb #03-55
-def shape_table(layers: Iterable[Row],              # the network, row by row
-                in_shape: Sequence[int],            # (c, h, w), or (f,) for a latent vector
-                sizes: Sequence[int] | None = None, # promised side of each image that comes out; None: no promises
-               ) -> ShapeTable:                     # what each row comes to
-    "Follow a shape through the rows; ValueError names the first that does not fit or breaks its promise."
-    if not isinstance(sizes, Sequence | None) or not all(_is_whole(side, 1) for side in sizes or ()):
-        raise ValueError(f"The sizes are {shown(sizes)}; they must be a list of whole numbers of at least 1, or None.")
+def shape_table(
+    layers: Iterable[Row],    # the network, row by row
+    in_shape: Sequence[int],  # (c, h, w), or (f,) for a latent vector
+    # promised side of each image that comes out; None: no promises
+    sizes: Sequence[int] | None = None,
+) -> ShapeTable:  # what each row comes to
+    """Follow a shape through the rows; ValueError names the first that does not fit
+    or breaks its promise."""
+    if not isinstance(sizes, Sequence | None) or not all(
+        _is_whole(side, 1) for side in sizes or ()
+    ):
+        raise ValueError(
+            f"The sizes are {shown(sizes)}; they must be a list of whole numbers of at"
+            " least 1, or None."
+        )
     first, promises, rows = _check_in(in_shape), list(sizes or []), []
     shape = first
     for i, row in enumerate(rows_from(layers), 1):
@@ -330,23 +456,32 @@ def shape_table(layers: Iterable[Row],              # the network, row by row
         if sizes is not None and len(shape) == 3:
             _keep(i, row, before, shape, promises)
     if promises:
-        raise ValueError(f"The sizes {promises} are promised, but no layer is left that would give them.")
+        raise ValueError(
+            f"The sizes {promises} are promised, but no layer is left that would give"
+            " them."
+        )
     if not rows:
         raise ValueError("The table has no rows; a network needs at least one layer.")
     return ShapeTable(first, tuple(rows))
 
 def _check_in(in_shape) -> tuple[int, ...]:
     "The input's shape as a tuple; ValueError unless it is (c, h, w) or (f,)."
-    shape = tuple(map(plain, in_shape)) if isinstance(in_shape, (tuple, list)) else (plain(in_shape),)
+    shape = (
+        tuple(map(plain, in_shape))
+        if isinstance(in_shape, (tuple, list))
+        else (plain(in_shape),)
+    )
     if len(shape) in (1, 3) and all(_is_whole(n, 1) for n in shape):
         return shape
     raise ValueError(
-        f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,), whole numbers of at least 1."
+        f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,), whole"
+        " numbers of at least 1."
     )
 
 # %% ../nbs/03_shapes.ipynb #03-57
 def _keep(i, row, before, shape, promises):
-    "Take the next promise; ValueError, with a stride or padding that would keep it, where it is broken."
+    """Take the next promise; ValueError, with a stride or padding that would keep
+    it, where it is broken."""
     message = f"{_name(i, row)} gives {shape[1]} × {shape[2]}, but"
     if not promises:
         raise ValueError(f"{message} no size is promised for it; add one.")
@@ -354,7 +489,10 @@ def _keep(i, row, before, shape, promises):
     if shape[1:] == (side, side):
         return
     message += f" {side} × {side} is promised"
-    for word, tries in ("stride", range(1, row.kernel + 1)), ("padding", range(row.kernel)):
+    for word, tries in ("stride", range(1, row.kernel + 1)), (
+        "padding",
+        range(row.kernel),
+    ):
         for t in tries:
             try:
                 out = _shape(row._replace(**{word: t}), before).out_shape
@@ -370,5 +508,10 @@ def _keep(i, row, before, shape, promises):
     raise ValueError(f"{message}; {mend}.")
 
 def _name(i, row) -> str:
-    walk = f", k{row.kernel} s{row.stride} p{row.padding}" + f" +{row.extra}" * bool(row.extra) if row.kernel else ""
+    walk = (
+        f", k{row.kernel} s{row.stride} p{row.padding}"
+        + f" +{row.extra}" * bool(row.extra)
+        if row.kernel
+        else ""
+    )
     return f"Layer {i} ({row.kind}{walk})"

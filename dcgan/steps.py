@@ -33,9 +33,12 @@ def real_probability(logits: Tensor, # (b,)
 # %% ../nbs/07_steps.ipynb #09-08c
 class Precision:
     "On which device, and in which precision, a step computes."
-    def __init__(self,
-                 device: str | torch.device = "cpu",  # one that is there
-                 precision: str = "fp32"):            # of the forward passes: "fp32", "bf16" or "fp16"
+    def __init__(
+        self,
+        device: str | torch.device = "cpu",  # one that is there
+        # of the forward passes: "fp32", "bf16" or "fp16"
+        precision: str = "fp32",
+    ):
         self.device, self.precision = torch.device(device), precision
         self.scalers = WeakKeyDictionary()  # each lives as long as its optimiser
 
@@ -49,7 +52,9 @@ class Precision:
               ) -> GradScaler:
         "The optimiser's own gradient scaler, which acts in fp16 only."
         if opt not in self.scalers:
-            self.scalers[opt] = GradScaler(self.device.type, enabled=self.precision == "fp16")
+            self.scalers[opt] = GradScaler(
+                self.device.type, enabled=self.precision == "fp16"
+            )
         return self.scalers[opt]
 
 # %% ../nbs/07_steps.ipynb #09-10
@@ -59,16 +64,18 @@ class Targets(NamedTuple):
     fake: float = 0.        # for fakes, in [0, 0.5)
     reduction: str = "sum"  # "sum" or "mean" of the loss's two halves
 
-def d_step(D: nn.Module,                # x → logits (b,); learns
-           G: Callable[[Tensor], Tensor],  # z → x; only asked for fakes
-           opt: Optimizer,              # D's
-           x: Tensor,                   # real images (b, c, h, w) in [-1, 1]
-           z: Tensor,                   # noise (b, z_dim) for the fakes
-           targets: Targets = Targets(),  # for real and fake
-           engine: Precision = Precision(),  # device and precision
-           augment: Callable[[Tensor], Tensor] = as_is,  # the same for real and fake
-          ) -> tuple[Tensor, Tensor, Tensor]:            # loss, mean D(x), mean D(G(z)): detached scalars
-    "One step of D up its half of the game (paper, section 3; Goodfellow et al. 2014, algorithm 1)."
+def d_step(
+    D: nn.Module,                                 # x → logits (b,); learns
+    G: Callable[[Tensor], Tensor],                # z → x; only asked for fakes
+    opt: Optimizer,                               # D's
+    x: Tensor,                                    # real images (b, c, h, w) in [-1, 1]
+    z: Tensor,                                    # noise (b, z_dim) for the fakes
+    targets: Targets = Targets(),                 # for real and fake
+    engine: Precision = Precision(),              # device and precision
+    augment: Callable[[Tensor], Tensor] = as_is,  # the same for real and fake
+) -> tuple[Tensor, Tensor, Tensor]:  # loss, mean D(x), mean D(G(z)): detached scalars
+    """One step of D up its half of the game (paper, section 3; Goodfellow et al.
+    2014, algorithm 1)."""
     with engine.autocast():
         real = D(augment(x))                # 1. ask D about real images
         with torch.no_grad():
@@ -86,7 +93,8 @@ def d_step(D: nn.Module,                # x → logits (b,); learns
 @contextmanager
 def frozen(net: nn.Module, # its parameters take no gradients inside the block
           ) -> Iterator[None]:
-    "No gradients for this net's parameters; gradients still flow through it to its input."
+    """No gradients for this net's parameters; gradients still flow through it to its
+    input."""
     learning = [p for p in net.parameters() if p.requires_grad]
     for p in learning:
         p.requires_grad_(False)
@@ -97,18 +105,22 @@ def frozen(net: nn.Module, # its parameters take no gradients inside the block
             p.requires_grad_(True)
 
 # %% ../nbs/07_steps.ipynb #09-19
-def g_step(D: nn.Module,                # x → logits (b,); only asked
-           G: Callable[[Tensor], Tensor],  # z → x; learns
-           opt: Optimizer,              # G's
-           z: Tensor,                   # noise (b, z_dim)
-           engine: Precision = Precision(),  # device and precision
-           augment: Callable[[Tensor], Tensor] = as_is,   # the same as in D's step
-           loss_fn: Callable[[Tensor], Tensor] = g_loss,  # of the logits D(G(z)); or `g_loss_saturating`
-          ) -> tuple[Tensor, Tensor]:   # loss, mean D(G(z)): detached scalars
-    "One step of G: D judges G(z), and G moves to where D calls them real (Goodfellow et al. 2014, section 3)."
+def g_step(
+    D: nn.Module,                                 # x → logits (b,); only asked
+    G: Callable[[Tensor], Tensor],                # z → x; learns
+    opt: Optimizer,                               # G's
+    z: Tensor,                                    # noise (b, z_dim)
+    engine: Precision = Precision(),              # device and precision
+    augment: Callable[[Tensor], Tensor] = as_is,  # the same as in D's step
+    # of the logits D(G(z)); or `g_loss_saturating`
+    loss_fn: Callable[[Tensor], Tensor] = g_loss,
+) -> tuple[Tensor, Tensor]:  # loss, mean D(G(z)): detached scalars
+    """One step of G: D judges G(z), and G moves to where D calls them real
+    (Goodfellow et al. 2014, section 3)."""
     with frozen(D):
         with engine.autocast():
-            fake = G(z)                     # 2. make fakes (G's step has no first move: it sees no real images)
+            # 2. make fakes (G's step has no first move: it sees no real images)
+            fake = G(z)
             fake = D(augment(fake))         # 3. ask D about them
         loss = loss_fn(fake)                # 4. the loss: fakes to 1
         opt.zero_grad(set_to_none=True)     # 5. forget the gradients of the last step
@@ -119,9 +131,11 @@ def g_step(D: nn.Module,                # x → logits (b,); only asked
     return loss.detach(), real_probability(fake)
 
 # %% ../nbs/07_steps.ipynb #09-20a
-def twice(G: Callable[[Tensor], Tensor],  # z → x
-         ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:  # for D's step; for G's
-    "One batch of fakes for two steps: made in D's step, which gets a copy without their graph, and kept for G's."
+def twice(
+    G: Callable[[Tensor], Tensor],  # z → x
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:  # for D's, for G's
+    """One batch of fakes for two steps: made in D's step, which gets a copy without
+    their graph, and kept for G's."""
     fakes = []
     def first(z: Tensor) -> Tensor:
         with torch.enable_grad():  # D's step asks under `no_grad`
@@ -133,7 +147,8 @@ def twice(G: Callable[[Tensor], Tensor],  # z → x
 def average_beta(decay: float, # β in the long run, in (0, 1)
                  n: int,       # updates so far
                 ) -> float:    # β of the next one
-    "A β that starts low: 0 for the first update, which copies, then the smaller of `decay` and (1 + n)/(10 + n)."
+    """A β that starts low: 0 for the first update, which copies, then the smaller of
+    `decay` and (1 + n)/(10 + n)."""
     return min(decay, (1 + n) / (10 + n)) if n else 0.
 
 @torch.no_grad()
@@ -141,10 +156,14 @@ def follow(average: nn.Module, # changed in place
            net: nn.Module,     # of the same table
            beta: float,        # share of the average that stays, in [0, 1]
           ) -> None:
-    "average ← β·average + (1 - β)·net, BatchNorm's running averages among it; its counters are copied."
+    """average ← β·average + (1 - β)·net, BatchNorm's running averages among it; its
+    counters are copied."""
     mine, new = ([*m.parameters(), *m.buffers()] for m in (average, net))
     moving = [t.is_floating_point() for t in mine]
-    get_ema_multi_avg_fn(beta)([t for t, m in zip(mine, moving) if m], [t for t, m in zip(new, moving) if m], None)
+    get_ema_multi_avg_fn(beta)(
+        [t for t, m in zip(mine, moving) if m], [t for t, m in zip(new, moving) if m],
+        None,
+    )
     for t, u, m in zip(mine, new, moving):
         if not m:
             t.copy_(u)
@@ -152,18 +171,21 @@ def follow(average: nn.Module, # changed in place
 # %% ../nbs/07_steps.ipynb #09-27f
 class Engine(Precision):
     "How a run computes: one device, one process, plain PyTorch."
-    rank, world, main = 0, 1, True  # this process, of so many, and whether it is the one that writes
+    # this process, of so many, and whether it is the one that writes
+    rank, world, main = 0, 1, True
 
     def place(self,
               net: nn.Module,  # as it was made, on the CPU
              ) -> nn.Module:
-        "The network on the device, the channels of a pixel side by side, as fast convolutions want them."
+        """The network on the device, the channels of a pixel side by side, as fast
+        convolutions want them."""
         return net.to(self.device, memory_format=torch.channels_last)
 
     def hold(self,
              images: Tensor,  # uint8 (n, c, h, w)
             ) -> Tensor:
-        "The images on the GPU if they take at most a quarter of its free memory; else where they are."
+        """The images on the GPU if they take at most a quarter of its free memory;
+        else where they are."""
         if self.device.type != "cuda":
             return images
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -186,7 +208,10 @@ class Engine(Precision):
         "The mean over all processes."
         return table
 
-    def ask(self, question: Callable[[], Any]) -> Any:  # asked by the main process alone
+    def ask(
+        self,
+        question: Callable[[], Any],  # asked by the main process alone
+    ) -> Any:
         "Its answer, in every process."
         return question()
 
@@ -198,7 +223,8 @@ class Engine(Precision):
         return mark
 
     def together(self) -> AbstractContextManager:
-        "Inside the block the loss of another process is a ConnectionError in a sentence."
+        """Inside the block the loss of another process is a ConnectionError in a
+        sentence."""
         return nullcontext()
 
     def wait(self) -> None:

@@ -24,7 +24,16 @@ from torch.optim import Adam
 from .data import Batches, shift
 from .networks import Discriminator, Generator, Given, check_labels, latent
 from .plots import FAKE, REAL, Picture, show_grid
-from .steps import Engine, Targets, as_is, average_beta, d_step, follow, g_step, twice
+from dcgan.steps import (
+    Engine,
+    Targets,
+    as_is,
+    average_beta,
+    d_step,
+    follow,
+    g_step,
+    twice,
+)
 from .values import plain, whole
 
 # %% ../nbs/08_training.ipynb #10-06c
@@ -34,24 +43,31 @@ class Settings:
     batch_size: int = 64            # images a step
     last_batch: Literal["drop", "keep"] = "drop"  # the last, smaller batch of an epoch
     rotate: float = 0.              # rotate real images by up to so many degrees
-    shift: int = 0                  # shift real and fake images alike by up to so many pixels before D
+    # shift real and fake images alike by up to so many pixels before D
+    shift: int = 0
     epochs: int = 20                # times through the images
     lr_g: float = 2e-4              # learning rate of G (Adam)
     lr_d: float = 2e-4              # learning rate of D (Adam)
     beta1: float = 0.5              # Adam's momentum
     beta2: float = 0.999            # Adam's second moment
-    decay: Literal["none", "linear", "cosine"] = "none"  # how the learning rates go to 0 over the run
-    real_label: float = 1.          # D's target for real images; below 1: one-sided smoothing
+    # how the learning rates go to 0 over the run
+    decay: Literal["none", "linear", "cosine"] = "none"
+    # D's target for real images; below 1: one-sided smoothing
+    real_label: float = 1.
     fake_label: float = 0.          # D's target for fakes; above 0: two-sided smoothing
     d_reduction: Literal["sum", "mean"] = "sum"  # of the two halves of D's loss
-    g_fakes: Literal["fresh", "reuse"] = "fresh"  # of G's step: its own, or those that D's step has just seen
-    ema: float | None = None        # decay of the moving average of G's weights; none: no average
+    # of G's step: its own, or those that D's step has just seen
+    g_fakes: Literal["fresh", "reuse"] = "fresh"
+    # decay of the moving average of G's weights; none: no average
+    ema: float | None = None
     seed: int = 0                   # decides weights, noise and the order of the images
     log_every: int = 20             # steps between rows of the history
 
     def networks(self) -> tuple[Generator, Discriminator]:
         "A fresh (G, D) on the CPU."
-        raise NotImplementedError("A class of settings says with which networks: def networks(self) → (G, D).")
+        raise NotImplementedError(
+            "A class of settings says with which networks: def networks(self) → (G, D)."
+        )
 
 # %% ../nbs/08_training.ipynb #10-06d
 STATS = "loss_d", "d_x", "d_gz_before", "loss_g", "d_gz_after"  # what a step reports
@@ -60,14 +76,18 @@ COLUMNS = "step", "epoch", *STATS, "seconds", "images_per_s"  # of every row
 def single(name: str,  # what the value is called, for the error
            value,      # a number or a word, of any library
           ) -> bool | int | float | str:
-    "The value as a checkpoint and JSON hold it. ValueError, naming it, for anything else."
+    """The value as a checkpoint and JSON hold it. ValueError, naming it, for
+    anything else."""
     if type(settled := plain(value)) in (bool, int, float, str):
         return settled
-    raise ValueError(f"{name!r} is a {type(value).__name__}; a history holds numbers and words: "
-                     "give one number, or str(…) of it.")
+    raise ValueError(
+        f"{name!r} is a {type(value).__name__}; a history holds numbers and words: "
+        "give one number, or str(…) of it."
+    )
 
 class History:
-    "What happened: the last steps' numbers on the device, and rows of their means, one every `every` steps."
+    """What happened: the last steps' numbers on the device, and rows of their means,
+    one every `every` steps."""
     def __init__(self,
                  every: int,             # steps between rows
                  device: torch.device):  # where the steps put their numbers
@@ -81,7 +101,8 @@ class History:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        "What happens in here is not the loop's, and takes none of its time: pictures, checkpoints, callbacks."
+        """What happens in here is not the loop's, and takes none of its time:
+        pictures, checkpoints, callbacks."""
         start = perf_counter()
         try:
             yield
@@ -95,7 +116,11 @@ class History:
 
     def table(self) -> Tensor:
         "The open row's steps, (steps, 5)."
-        return torch.stack(self.recent) if self.recent else torch.zeros(0, len(STATS), device=self.device)
+        return (
+            torch.stack(self.recent)
+            if self.recent
+            else torch.zeros(0, len(STATS), device=self.device)
+        )
 
     def add(self,
             stats: Sequence[Tensor], # one scalar for each of STATS
@@ -106,12 +131,14 @@ class History:
     def check(self,
               step: int, # steps so far
              ) -> None:
-        "FloatingPointError, naming the step, if one of the recent numbers is not finite."
+        """FloatingPointError, naming the step, if one of the recent numbers is not
+        finite."""
         bad = (~self.table().isfinite().all(1)).nonzero()
         if len(bad):
             raise FloatingPointError(
-                f"A loss is not a number any more at step {step - self.filled + bad[0].item() + 1}; "
-                "the last checkpoint is from before it: try lower learning rates."
+                "A loss is not a number any more at step"
+                f" {step - self.filled + bad[0].item() + 1}; the last checkpoint is"
+                " from before it: try lower learning rates."
             )
 
     def row(self,
@@ -123,41 +150,60 @@ class History:
         self.check(step)
         means, now = self.table().mean(0).tolist(), perf_counter()
         seconds = now - self.since
-        self.rows.append({"step": step, "epoch": epoch} | dict(zip(STATS, means)) |
-                         {"seconds": seconds, "images_per_s": self.filled * images / seconds})
+        self.rows.append(
+            {"step": step, "epoch": epoch}
+            | dict(zip(STATS, means))
+            | {"seconds": seconds, "images_per_s": self.filled * images / seconds}
+        )
         self.recent, self.since = [], now
         return self.rows[-1]
 
     def join(self,
              more: dict,  # what a callback measured: names and numbers
             ) -> None:
-        "Add to the newest row, as plain numbers. ValueError, naming the key, for what a history can't hold."
+        """Add to the newest row, as plain numbers. ValueError, naming the key, for
+        what a history can't hold."""
         if not isinstance(more, dict):
-            raise ValueError(f"A callback returned a {type(more).__name__}; expected a dict of numbers, or None.")
+            raise ValueError(
+                f"A callback returned a {type(more).__name__}; expected a dict of"
+                " numbers, or None."
+            )
         for name in more:
             if not isinstance(name, str) or name in COLUMNS:
                 raise ValueError(
-                    f"A callback returned the key {name!r}; expected a word that is no column of every row."
+                    f"A callback returned the key {name!r}; expected a word that is no"
+                    " column of every row."
                 )
-        self.rows[-1] |= {str(name): single(name, value) for name, value in more.items()}
+        self.rows[-1] |= {
+            str(name): single(name, value) for name, value in more.items()
+        }
 
 # %% ../nbs/08_training.ipynb #10-11
 def decayed(lr: float,      # at the start
             decay: str,     # "none", "linear" or "cosine"
             done: float,    # share of the run that is over, in [0, 1]
            ) -> float:
-    "The learning rate at this point of the run, going to 0 at its end unless decay is none."
-    return lr * {"none": 1., "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[decay]
+    """The learning rate at this point of the run, going to 0 at its end unless decay
+    is none."""
+    return (
+        lr
+        * {"none": 1.0, "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[decay]
+    )
 
 # %% ../nbs/08_training.ipynb #10-06e
 def stop_signals() -> list[signal.Signals]:
     "Ctrl-C, and where they exist and are not ignored (nohup), SIGTERM and SIGHUP."
-    others = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    return [signal.SIGINT] + [number for number in others if signal.getsignal(number) != signal.SIG_IGN]
+    others = [
+        getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    return [signal.SIGINT] + [
+        number for number in others if signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 def without_terminal(streams: list[int],  # file descriptors that were terminals
                     ) -> None:
-    "What is still written to a terminal that has gone goes nowhere, instead of failing."
+    """What is still written to a terminal that has gone goes nowhere, instead of
+    failing."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         os.dup2(nowhere, stream)
@@ -165,8 +211,9 @@ def without_terminal(streams: list[int],  # file descriptors that were terminals
 # %% ../nbs/08_training.ipynb #10-06ev
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], int]]:
-    """Inside the block a request to stop (Ctrl-C, SIGTERM, SIGHUP) only sets a mark: the yielded function gives
-    the signal's number, 0 for none. A second Ctrl-C interrupts at once."""
+    """Inside the block a request to stop (Ctrl-C, SIGTERM, SIGHUP) only sets a mark:
+    the yielded function gives the signal's number, 0 for none. A second Ctrl-C
+    interrupts at once."""
     marks, before = [], {}
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
     def mark(number, frame):
@@ -183,44 +230,66 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
         yield lambda: marks[0] if marks else 0
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else handler)
+            signal.signal(
+                number,
+                signal.default_int_handler if number == signal.SIGINT else handler,
+            )
 
 # %% ../nbs/08_training.ipynb #10-28
 class Trainer:
     "Trains the networks of a recipe on images: `Trainer(recipe, images).train()`."
-    def __init__(self,
-                 recipe: Settings,              # what to train; its `networks()` makes G and D
-                 images: Tensor,                # uint8 (n, c, h, w)
-                 engine: Engine | None = None,  # device, precision, processes; none: this CPU, in fp32
-                 callbacks: Sequence = (),      # what looks on; see `train`
-                 labels: Tensor | None = None):  # int64 (n,), where the networks take classes (lesson 17)
+    def __init__(
+        self,
+        recipe: Settings,          # what to train; its `networks()` makes G and D
+        images: Tensor,            # uint8 (n, c, h, w)
+        # device, precision, processes; none: this CPU, in fp32
+        engine: Engine | None = None,
+        callbacks: Sequence = (),  # what looks on; see `train`
+        # int64 (n,), where the networks take classes (lesson 17)
+        labels: Tensor | None = None,
+    ):
         self.recipe, self.images, self.labels = recipe, images, labels
         self.engine, self.callbacks = engine or Engine(), list(callbacks)
         r, e = recipe, self.engine
         e.same(recipe)
-        self.batches = Batches(e.hold(images), r.batch_size, r.seed, r.last_batch, r.rotate, e.rank, e.world)
+        self.batches = Batches(
+            e.hold(images), r.batch_size, r.seed, r.last_batch, r.rotate, e.rank,
+            e.world,
+        )
         G, D = (e.place(net) for net in r.networks())
         if images.shape[1:] != D.in_shape:
-            raise ValueError(f"The images are {tuple(images.shape[1:])}, the recipe asks for {tuple(D.in_shape)}.")
+            raise ValueError(
+                f"The images are {tuple(images.shape[1:])}, the recipe asks for"
+                f" {tuple(D.in_shape)}."
+            )
         check_labels(labels, D.classes, len(images))
         self.G_ema = deepcopy(G) if r.ema else None
         self.opt_g, self.opt_d = self.adam(G, r.lr_g), self.adam(D, r.lr_d)
         self.G, self.D = e.share(G), e.share(D)
-        self.history, self.step, self.total = History(r.log_every, e.device), 0, r.epochs * len(self.batches)
-        self.n = r.batch_size // e.world                        # images of a step, in this process
-        self.again, self.stopped, self.kept = None, 0, ""       # D's fakes, for G's step; the signal that ended it; its folder
-        self.notes = [n for n in [self.batches.note] if n]      # what should be said before it starts
+        self.history, self.step, self.total = (
+            History(r.log_every, e.device), 0, r.epochs * len(self.batches),
+        )
+        # images of a step, in this process
+        self.n = r.batch_size // e.world
+        # D's fakes, for G's step; the signal that ended it; its folder
+        self.again, self.stopped, self.kept = None, 0, ""
+        # what should be said before it starts
+        self.notes = [n for n in [self.batches.note] if n]
 
     def adam(self,
              net: nn.Module,  # on its device
              lr: float,       # learning rate
             ) -> Adam:
         "Its optimiser, all weights updated by one fused kernel."
-        betas, fused = (self.recipe.beta1, self.recipe.beta2), self.engine.device.type in ("cpu", "cuda")
+        betas, fused = (
+            self.recipe.beta1,
+            self.recipe.beta2,
+        ), self.engine.device.type in ("cpu", "cuda")
         return Adam(net.parameters(), lr=lr, betas=betas, fused=fused)
 
     def noise(self, draw: int) -> Tensor:  # 0: for D's step; 1: for G's
-        "z, (b, z_dim): this process's share of the step's latent vectors, which are drawn for the whole batch."
+        """z, (b, z_dim): this process's share of the step's latent vectors, which
+        are drawn for the whole batch."""
         G, r, e = self.engine.bare(self.G), self.recipe, self.engine
         z = latent(r.batch_size, G.z_dim, G.z_law, r.seed, 2 * self.step + 1 + draw)
         return z.tensor_split(e.world)[e.rank][:self.n].to(e.device, non_blocking=True)
@@ -231,26 +300,41 @@ class Trainer:
         if not self.recipe.shift:
             return as_is
         first = self.engine.rank * self.n  # this process's place in the whole batch
-        return partial(shift, pixels=self.recipe.shift, seed=self.recipe.seed, step=self.step, first=first)
+        return partial(
+            shift, pixels=self.recipe.shift, seed=self.recipe.seed, step=self.step,
+            first=first,
+        )
 
     def given(self, net: nn.Module) -> nn.Module:  # G or D
-        "The network; where it takes classes, with those of this step's images, which its fakes have too."
+        """The network; where it takes classes, with those of this step's images,
+        which its fakes have too."""
         if self.labels is None:
             return net
         where = self.batches.places(*divmod(self.step, len(self.batches)))[:self.n]
         return Given(net, self.labels[where].to(self.engine.device, non_blocking=True))
 
-    def train_discriminator(self, x: Tensor) -> None:  # real images (b, c, h, w) in [-1, 1]
+    def train_discriminator(
+        self,
+        x: Tensor,  # real images (b, c, h, w) in [-1, 1]
+    ) -> None:
         "D's step."
         r, self.n = self.recipe, len(x)
-        x = x.to(self.engine.device, memory_format=torch.channels_last, non_blocking=True)
-        D, G, targets = self.given(self.D), self.given(self.G), Targets(r.real_label, r.fake_label, r.d_reduction)
+        x = x.to(
+            self.engine.device, memory_format=torch.channels_last, non_blocking=True
+        )
+        D, G, targets = (
+            self.given(self.D), self.given(self.G),
+            Targets(r.real_label, r.fake_label, r.d_reduction),
+        )
         if r.g_fakes == "reuse":
             G, self.again = twice(G)
-        self.d_stats = d_step(D, G, self.opt_d, x, self.noise(0), targets, self.engine, self.augment)
+        self.d_stats = d_step(
+            D, G, self.opt_d, x, self.noise(0), targets, self.engine, self.augment
+        )
 
     def train_generator(self) -> None:
-        "G's step, on as many fakes as D has just seen real images; then the moving average follows."
+        """G's step, on as many fakes as D has just seen real images; then the moving
+        average follows."""
         D, G = self.given(self.engine.bare(self.D)), self.again or self.given(self.G)
         z = None if self.again else self.noise(1)  # kept fakes need none
         self.again = None
@@ -260,7 +344,10 @@ class Trainer:
     def follow(self) -> None:
         "The moving average of G, one step on."
         if self.G_ema is not None:
-            follow(self.G_ema, self.engine.bare(self.G), average_beta(self.recipe.ema, self.step))
+            follow(
+                self.G_ema, self.engine.bare(self.G),
+                average_beta(self.recipe.ema, self.step),
+            )
 
     def set_rates(self) -> None:
         "Both learning rates, as the schedule has them at this step."
@@ -269,7 +356,8 @@ class Trainer:
                 group["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
 
     def steps(self) -> Iterator[int]:
-        "The loop: for each epoch, for each batch, D's step and G's. One step a turn, which gives the steps so far."
+        """The loop: for each epoch, for each batch, D's step and G's. One step a
+        turn, which gives the steps so far."""
         length = len(self.batches)
         self.history.start()
         while self.step < self.total:
@@ -280,7 +368,11 @@ class Trainer:
                 self.train_generator()
                 self.step += 1
                 self.history.add((*self.d_stats, *self.g_stats))
-                if self.history.filled == self.history.every or self.step % length == 0 or self.step == self.total:
+                if (
+                    self.history.filled == self.history.every
+                    or self.step % length == 0
+                    or self.step == self.total
+                ):
                     self.history.recent = list(self.engine.mean(self.history.table()))
                     self.history.row(self.step, epoch, self.recipe.batch_size)
                 yield self.step
@@ -288,9 +380,10 @@ class Trainer:
                     return
 
     def train(self) -> "Trainer":
-        """Run to the last epoch, or until asked to stop. FloatingPointError where a loss is no number.
-        A callback has any of begin, after_step, after_epoch (a dict that it returns joins the history's row), keep,
-        rescue, end and close, each called with the trainer; a plain function is an after_epoch."""
+        """Run to the last epoch, or until asked to stop. FloatingPointError where a
+        loss is no number. A callback has any of begin, after_step, after_epoch (a
+        dict that it returns joins the history's row), keep, rescue, end and close,
+        each called with the trainer; a plain function is an after_epoch."""
         try:
             self.tell("begin")
             with self.engine.together(), asked_to_stop() as asked:
@@ -298,7 +391,9 @@ class Trainer:
                     self.tell("after_step")
                     if step % len(self.batches) == 0:
                         self.after_epoch()
-                    self.stopped = self.engine.stop(asked(), step) if step < self.total else 0
+                    self.stopped = (
+                        self.engine.stop(asked(), step) if step < self.total else 0
+                    )
                     if self.stopped:
                         break
             self.tell("end")
@@ -308,17 +403,24 @@ class Trainer:
         return self
 
     def tell(self, event: str) -> list:  # name of a callback's method
-        "Call the method of every callback that has it, in their order, while the clock stands still; what they return."
+        """Call the method of every callback that has it, in their order, while the
+        clock stands still; what they return."""
         with self.history.paused():
-            return [getattr(c, event)(self) for c in self.callbacks if hasattr(c, event)]
+            return [
+                getattr(c, event)(self) for c in self.callbacks if hasattr(c, event)
+            ]
 
     def after_epoch(self) -> None:
-        "What callbacks measure joins the row; then it is kept. Where one fails, what was trained is rescued first."
+        """What callbacks measure joins the row; then it is kept. Where one fails,
+        what was trained is rescued first."""
         self.check()
         try:
             with self.history.paused():
                 for callback in self.callbacks:
-                    measure = getattr(callback, "after_epoch", callback if callable(callback) else None)
+                    measure = getattr(
+                        callback, "after_epoch",
+                        callback if callable(callback) else None,
+                    )
                     self.history.join(measure and measure(self) or {})
         except Exception:
             self.tell("rescue")
@@ -333,56 +435,88 @@ class Trainer:
     @property
     def images_seen(self) -> int:
         "Real images so far."
-        (epochs, steps), size = divmod(self.step, len(self.batches)), self.recipe.batch_size
-        return epochs * (len(self.images) if self.batches.kept else len(self.batches) * size) + steps * size
+        (epochs, steps), size = (
+            divmod(self.step, len(self.batches)),
+            self.recipe.batch_size,
+        )
+        return (
+            epochs
+            * (len(self.images) if self.batches.kept else len(self.batches) * size)
+            + steps * size
+        )
 
     def check(self) -> None:
         "FloatingPointError if a recent loss or a weight is not finite."
         self.history.check(self.step)
-        if not all(p.isfinite().all() for net in (self.G, self.D) for p in net.parameters()):
-            raise FloatingPointError(f"A weight is not a number any more after step {self.step}; the last checkpoint "
-                                     "is from before it: try lower learning rates.")
+        if not all(
+            p.isfinite().all() for net in (self.G, self.D) for p in net.parameters()
+        ):
+            raise FloatingPointError(
+                f"A weight is not a number any more after step {self.step}; the last"
+                " checkpoint is from before it: try lower learning rates."
+            )
 
     def parts(self) -> dict:
         "What has a state_dict, by name; in fp16 the gradient scalers too."
-        parts = {"G": self.engine.bare(self.G), "D": self.engine.bare(self.D), "opt_g": self.opt_g, "opt_d": self.opt_d}
+        parts = {
+            "G": self.engine.bare(self.G), "D": self.engine.bare(self.D),
+            "opt_g": self.opt_g, "opt_d": self.opt_d,
+        }
         if self.G_ema is not None:
             parts["G_ema"] = self.G_ema
         if self.engine.precision == "fp16":
-            parts |= {"scaler_d": self.engine.scaler(self.opt_d), "scaler_g": self.engine.scaler(self.opt_g)}
+            parts |= {
+                "scaler_d": self.engine.scaler(self.opt_d),
+                "scaler_g": self.engine.scaler(self.opt_g),
+            }
         return parts
 
     def state(self) -> dict:
         "Tensors and plain values from which `load_state` goes on exactly."
-        values = {"recipe": asdict(self.recipe), "step": self.step, "rows": self.history.rows,
-                  "elapsed": perf_counter() - self.history.since, "recent": self.history.table()}
+        values = {
+            "recipe": asdict(self.recipe), "step": self.step, "rows": self.history.rows,
+            "elapsed": perf_counter() - self.history.since,
+            "recent": self.history.table(),
+        }
         return values | {name: part.state_dict() for name, part in self.parts().items()}
 
     def load_state(self, state: dict) -> None:  # from `state`
-        "Take over what `state` returned; a part that it does not have (a gradient scaler) stays fresh."
+        """Take over what `state` returned; a part that it does not have (a gradient
+        scaler) stays fresh."""
         for name, part in self.parts().items():
             if name in state:
                 part.load_state_dict(state[name])
-        self.step, self.history.rows, self.history.elapsed = state["step"], state["rows"], state["elapsed"]
+        self.step, self.history.rows, self.history.elapsed = (
+            state["step"], state["rows"], state["elapsed"],
+        )
         self.history.recent = list(state["recent"].to(self.engine.device))
 
 # %% ../nbs/08_training.ipynb #10-14
 def describe(trainer: Trainer, # about to train
              verbose: int,     # 1 to 3
             ) -> str:
-    "What is about to be trained: 1 the architecture, 2 also the optimisers, 3 also every parameter's size."
+    """What is about to be trained: 1 the architecture, 2 also the optimisers, 3 also
+    every parameter's size."""
     r, e = trainer.recipe, trainer.engine
     nets = {"G": e.bare(trainer.G), "D": e.bare(trainer.D)}
     data = f" of {r.data}" if hasattr(r, "data") else ""
     several = f" in each of {e.world} processes" if e.world > 1 else ""
     tables = [f"G: z → x\n{nets['G'].table}", f"D: x → logit\n{nets['D'].table}"]
     threads = torch.get_num_threads()
-    where = f"{e.device}, {e.precision}, {threads} thread{'s' if threads > 1 else ''}{several}"
+    where = (
+        f"{e.device}, {e.precision}, {threads}"
+        f" thread{'s' if threads > 1 else ''}{several}"
+    )
     if trainer.step and verbose == 1:  # a run that goes on was described when it began
         at = f"{trainer.kept or 'goes on'}, step {trainer.step:,} of {trainer.total:,}"
         return "; ".join([at, where, *(note.rstrip(".") for note in trainer.notes)])
-    steps = f"{len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs"
-    lines = [*tables, f"{len(trainer.images):,} images{data}, {steps}; {where}", *trainer.notes, *filter(None, [trainer.kept])]
+    steps = (
+        f"{len(trainer.batches)} steps of {r.batch_size} an epoch, {r.epochs} epochs"
+    )
+    lines = [
+        *tables, f"{len(trainer.images):,} images{data}, {steps}; {where}",
+        *trainer.notes, *filter(None, [trainer.kept]),
+    ]
     if verbose >= 2:
         lines += [f"{name}: {getattr(trainer, name)}" for name in ("opt_g", "opt_d")]
     if verbose >= 3:
@@ -398,15 +532,22 @@ def log_line(trainer: Trainer, # with a row in its history
     "The newest row in words."
     row = trainer.history.rows[-1]
     return (
-        f"step {trainer.step:,} of {trainer.total:,}, epoch {row['epoch'] + 1}: loss D {row['loss_d']:.2f}, G {row['loss_g']:.2f}; "
-        f"D(x) {row['d_x']:.2f}, D(G(z)) {row['d_gz_before']:.2f} / {row['d_gz_after']:.2f}; {row['images_per_s']:,.0f} images/s"
+        f"step {trainer.step:,} of {trainer.total:,}, epoch {row['epoch'] + 1}: loss D"
+        f" {row['loss_d']:.2f}, G {row['loss_g']:.2f}; D(x) {row['d_x']:.2f}, D(G(z))"
+        f" {row['d_gz_before']:.2f} / {row['d_gz_after']:.2f};"
+        f" {row['images_per_s']:,.0f} images/s"
     )
 
 # %% ../nbs/08_training.ipynb #10-15
 class Progress:
-    "A callback that says what is trained, shows a bar where there is a terminal, and prints a line now and then."
-    def __init__(self,
-                 verbose: int = 1):  # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
+    """A callback that says what is trained, shows a bar where there is a terminal,
+    and prints a line now and then."""
+    def __init__(
+        self,
+        # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter
+        # sizes
+        verbose: int = 1,
+    ):
         if verbose not in (0, 1, 2, 3):
             raise ValueError(f"verbose is {verbose!r}; it must be 0, 1, 2 or 3.")
         self.verbose, self.bar = verbose, None
@@ -416,18 +557,25 @@ class Progress:
         from tqdm.auto import tqdm
         if self.verbose and trainer.engine.main:
             print(describe(trainer, self.verbose))
-            self.bar = tqdm(total=trainer.total, initial=trainer.step, unit="step", disable=None)
+            self.bar = tqdm(
+                total=trainer.total, initial=trainer.step, unit="step", disable=None
+            )
 
     def after_step(self, trainer: Trainer) -> None:  # a step further
         "The bar, with the newest row beside it; a line where a picture is due."
         if self.bar is None:
             return
         self.bar.update()
-        self.bar.set_description(f"epoch {-(-trainer.step // len(trainer.batches))}", refresh=False)
+        self.bar.set_description(
+            f"epoch {-(-trainer.step // len(trainer.batches))}", refresh=False
+        )
         rows, every = trainer.history.rows, getattr(trainer.recipe, "sample_every", 0)
         if rows and rows[-1]["step"] == trainer.step:
             row = rows[-1]
-            self.bar.set_postfix_str(f"D {row['loss_d']:.2f} G {row['loss_g']:.2f} {row['images_per_s']:,.0f} images/s")
+            self.bar.set_postfix_str(
+                f"D {row['loss_d']:.2f} G {row['loss_g']:.2f}"
+                f" {row['images_per_s']:,.0f} images/s"
+            )
         if rows and every and trainer.step % every == 0:
             self.bar.write(log_line(trainer))
 
@@ -442,31 +590,50 @@ class Progress:
 
 # %% ../nbs/08_training.ipynb #10-15c
 class Live:
-    "A callback that shows a run in a notebook while it trains: samples of fixed z and the losses, redrawn in place."
-    def __init__(self,
-                 every: int | None = None,  # steps between two pictures; none: a twentieth of the run
-                 n: int = 16):              # samples, from 1
-        self.every, self.n = every if every is None else whole(1, every=every), whole(1, n=n)
+    """A callback that shows a run in a notebook while it trains: samples of fixed z
+    and the losses, redrawn in place."""
+    def __init__(
+        self,
+        # steps between two pictures; none: a twentieth of the run
+        every: int | None = None,
+        n: int = 16,  # samples, from 1
+    ):
+        self.every, self.n = every if every is None else whole(1, every=every), whole(
+            1, n=n
+        )
 
     def begin(self, trainer: Trainer) -> None:  # about to train
         "The first picture, of what G draws before it has learned."
         from IPython.display import display
         self.pace = self.every or max(1, trainer.total // 20)
-        self.handle = display(self.picture(trainer), display_id=True)  # None outside notebooks
+        # None outside notebooks
+        self.handle = display(self.picture(trainer), display_id=True)
 
     def after_step(self, trainer: Trainer) -> None:  # a step further
         "The next picture, where one is due."
-        if self.handle and (trainer.step % self.pace == 0 or trainer.step == trainer.total):
+        if self.handle and (
+            trainer.step % self.pace == 0 or trainer.step == trainer.total
+        ):
             self.handle.update(self.picture(trainer))
 
     def picture(self, trainer: Trainer) -> Picture:  # any
         "Samples on the left, both losses on the right."
         figure = Picture(figsize=(7, 2.6))
         left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-        show_grid(trainer.best_G.sample(self.n, seed=trainer.recipe.seed), columns=4, ax=left, title=f"step {trainer.step}")
+        show_grid(
+            trainer.best_G.sample(self.n, seed=trainer.recipe.seed), columns=4, ax=left,
+            title=f"step {trainer.step}",
+        )
         rows = trainer.history.rows
-        for key, name, colour, style in ("loss_d", "D", REAL, "-"), ("loss_g", "G", FAKE, "--"):
-            right.plot([row["step"] for row in rows], [row[key] for row in rows], color=colour, ls=style, label=name)
-        right.set(title="losses", xlabel="step", xlim=(0, trainer.total), ylim=(0, None))
+        for key, name, colour, style in ("loss_d", "D", REAL, "-"), (
+            "loss_g", "G", FAKE, "--",
+        ):
+            right.plot(
+                [row["step"] for row in rows], [row[key] for row in rows], color=colour,
+                ls=style, label=name,
+            )
+        right.set(
+            title="losses", xlabel="step", xlim=(0, trainer.total), ylim=(0, None)
+        )
         right.legend(fontsize=8, loc="lower right", ncols=2)
         return figure

@@ -33,9 +33,15 @@ def known(what: str,            # what is named: "recipe", "field", …
     )
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-08
-def plain(value):  # a number or word from any library; returns Python's own where it stands for one
-    "NumPy's and PyTorch's single numbers, decimals and fractions as a file of plain values holds them; anything else as it is."
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and value.shape.count(1) == len(value.shape):
+def plain(
+    # a number or word from any library; returns Python's own where it stands for one
+    value,
+):
+    """NumPy's and PyTorch's single numbers, decimals and fractions as a file of
+    plain values holds them; anything else as it is."""
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and value.shape.count(
+        1
+    ) == len(value.shape):
         return value.item()
     if isinstance(value, (Decimal, Fraction)):
         return float(value)
@@ -55,7 +61,9 @@ def whole(least: int,  # the smallest number that will do
     found = {name: plain(value) for name, value in given.items()}
     for name, value in found.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} is {shown(value)}; it must be a whole number from {least}.")
+            raise ValueError(
+                f"{name} is {shown(value)}; it must be a whole number from {least}."
+            )
     numbers = tuple(map(int, found.values()))
     return numbers if len(numbers) > 1 else numbers[0]
 
@@ -66,7 +74,9 @@ def must_be(kind: type,  # the class that is expected
     for name, value in given.items():
         if not isinstance(value, kind):
             article = "an" if kind.__name__[0] in "AEIOaeio" else "a"
-            raise ValueError(f"{name} is {shown(value)}; it must be {article} {kind.__name__}.")
+            raise ValueError(
+                f"{name} is {shown(value)}; it must be {article} {kind.__name__}."
+            )
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09f
 def counted(number: int, # from 0
@@ -74,25 +84,31 @@ def counted(number: int, # from 0
     "The number; from 10^15 on, the power of ten at or below it."
     return f"{number:,}" if number < 10**15 else f"10^{len(str(number)) - 1}"
 
-def check_memory(needed: int,             # bytes
-                 what: str,               # that needs them: the sentence's first words
-                 free: int | None = None, # bytes that there are; None: what this machine has
-                ) -> None:
+def check_memory(
+    needed: int,              # bytes
+    what: str,                # that needs them: the sentence's first words
+    free: int | None = None,  # bytes that there are; None: what this machine has
+) -> None:
     "ValueError, before anything is made, where more memory is needed than is free."
     from psutil import virtual_memory
     free = virtual_memory().available if free is None else free
     if needed > free:
         raise ValueError(
-            f"{what} would need {counted(needed >> 20)} MiB of memory, and {free >> 20:,} MiB are free; ask for less."
+            f"{what} would need {counted(needed >> 20)} MiB of memory, and"
+            f" {free >> 20:,} MiB are free; ask for less."
         )
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09i
 def home(path: str | Path, # as somebody wrote it
         ) -> Path:
-    "The path, a leading ~ or ~somebody replaced by that home folder; ValueError for somebody who has none here."
+    """The path, a leading ~ or ~somebody replaced by that home folder; ValueError
+    for somebody who has none here."""
     full = os.path.expanduser(path)
     if str(path).startswith("~") and full == str(path):
-        raise ValueError(f"{Path(path).parts[0]} is no home folder on this machine; write the path in full.")
+        raise ValueError(
+            f"{Path(path).parts[0]} is no home folder on this machine; write the path"
+            " in full."
+        )
     return Path(full)
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09l
@@ -110,5 +126,10 @@ def machine() -> str:
     "The processor's name and the number of threads that torch uses."
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    names = [
+        line.split(":")[1].strip() for line in lines if line.startswith("model name")
+    ]
+    return (
+        f"{names[0] if names else platform.processor() or platform.machine()},"
+        f" {torch.get_num_threads()} threads"
+    )

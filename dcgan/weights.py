@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from .values import home, shown
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-08
-WRAPPERS = "module", "_orig_mod"  # what DataParallel, torch.compile and a moving average put before a weight's name
+# what DataParallel, torch.compile and a moving average put before a weight's name
+WRAPPERS = "module", "_orig_mod"
 
 def bare_names(weights: dict,  # a state_dict, perhaps saved from inside a wrapper
               ) -> dict:       # the same, its names as the network itself has them
     "Weights by their own names, whatever wrapped the network when they were saved."
-    names = {k: ".".join(part for part in str(k).split(".") if part not in WRAPPERS) for k in weights}
+    names = {
+        k: ".".join(part for part in str(k).split(".") if part not in WRAPPERS)
+        for k in weights
+    }
     return {names[k]: v for k, v in weights.items() if names[k] != "n_averaged"}
 
 def read_config(path: Path, # config.json, or another JSON file
@@ -33,28 +37,38 @@ def read_config(path: Path, # config.json, or another JSON file
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e:
-        raise ValueError("nested too deeply" if isinstance(e, RecursionError) else f"no JSON: {e}") from None
+        raise ValueError(
+            "nested too deeply" if isinstance(e, RecursionError) else f"no JSON: {e}"
+        ) from None
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} holds no names")
     return found
 
 def read_weights(path: Path, # model.safetensors
                 ) -> dict[str, Tensor]:
-    "Tensors by the names that the bare network gives them; ValueError for a damaged file."
+    """Tensors by the names that the bare network gives them; ValueError for a
+    damaged file."""
     try:
         return bare_names(load_file(path))
     except (SafetensorError, ValueError, OSError) as e:
-        raise ValueError(f"{path} is damaged ({' '.join(str(e).split())}); save the network again.") from None
+        raise ValueError(
+            f"{path} is damaged ({' '.join(str(e).split())}); save the network again."
+        ) from None
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-11
 def unfit_weights(found: dict,  # name: tensor, from a file
                   wanted: dict, # name: tensor, the network's
                  ) -> str:      # what is wrong; "" for nothing
     "Which weights are missing, unknown, no tensors, of another shape, or not finite."
-    faults = {"missing": [k for k in wanted if k not in found], "unknown": [k for k in found if k not in wanted]}
+    faults = {
+        "missing": [k for k in wanted if k not in found],
+        "unknown": [k for k in found if k not in wanted],
+    }
     faults["no tensor"] = [k for k in found if not isinstance(found[k], Tensor)]
     whole = {k: value for k, value in found.items() if isinstance(value, Tensor)}
-    faults["of another shape"] = [k for k in wanted if k in whole and whole[k].shape != wanted[k].shape]
+    faults["of another shape"] = [
+        k for k in wanted if k in whole and whole[k].shape != wanted[k].shape
+    ]
     faults["not finite"] = [k for k in whole if not whole[k].float().isfinite().all()]
     said = [
         f"{len(names)} {'are' if len(names) > 1 else 'is'} {how}, such as {names[0]}"
@@ -70,25 +84,35 @@ def shipped() -> list[str]:
     "Names of the generators that ship with the package."
     return sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
 
-def find_model(what: str | Path, # a run folder, a saved folder, a shipped name, or "hub:owner/name"
-              ) -> str:          # its folder, or the hub's "owner/name"
-    "Where the model is. FileNotFoundError, with the shipped names, for what is none of these; ValueError for no name at all."
+def find_model(
+    # a run folder, a saved folder, a shipped name, or "hub:owner/name"
+    what: str | Path,
+) -> str:  # its folder, or the hub's "owner/name"
+    """Where the model is. FileNotFoundError, with the shipped names, for what is
+    none of these; ValueError for no name at all."""
     if not isinstance(what, (str, Path)):
         raise ValueError(
-            f"{shown(what)} names no network; give a folder, one of {', '.join(shipped())}, or 'hub:owner/name'."
+            f"{shown(what)} names no network; give a folder, one of"
+            f" {', '.join(shipped())}, or 'hub:owner/name'."
         )
     if str(what).startswith("hub:"):
         return hub_name(str(what)[4:])
     path = home(what)
     for folder in (path / "generator", path, ASSETS / path):
-        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+        if (folder / "config.json").is_file() and (
+            folder / "model.safetensors"
+        ).is_file():
             return str(folder)
         if folder == path and (path / "recipe.json").is_file():
             raise FileNotFoundError(
-                f"{path} holds no generator yet; go on training it by resume=True, or name another run."
+                f"{path} holds no generator yet; go on training it by resume=True, or"
+                " name another run."
             )
-    raise FileNotFoundError(f"{str(what)!r} is neither a run folder, nor a saved network, nor one of the shipped names "
-                            f"({', '.join(shipped()) or 'none yet'}); for one on the hub write 'hub:owner/name'.")
+    raise FileNotFoundError(
+        f"{str(what)!r} is neither a run folder, nor a saved network, nor one of the"
+        f" shipped names ({', '.join(shipped()) or 'none yet'}); for one on the hub"
+        " write 'hub:owner/name'."
+    )
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-15
 def hub_name(name: str, # what stands after "hub:"
@@ -101,16 +125,27 @@ def hub_name(name: str, # what stands after "hub:"
             return name
     except HFValidationError:
         pass
-    raise ValueError(f"{shown(name)} is no name on the hub; write owner/name, two words of letters, digits, '-', '_' and '.'.")
+    raise ValueError(
+        f"{shown(name)} is no name on the hub; write owner/name, two words of letters,"
+        " digits, '-', '_' and '.'."
+    )
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-18
-def from_hub(name: str,                     # owner/name
-             revision: str | None = None,   # branch, tag or commit; None: the newest
-             token: str | None = None,      # for what is private; None: as you are logged in
-             cache_dir: str | None = None,  # where downloads are kept; None: where huggingface_hub keeps them
-            ) -> Path:                      # a folder with the two files
-    "Download a network, or find it among what was downloaded before. OSError about the name or the network where neither can be."
-    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
+def from_hub(
+    name: str,                    # owner/name
+    revision: str | None = None,  # branch, tag or commit; None: the newest
+    token: str | None = None,     # for what is private; None: as you are logged in
+    # where downloads are kept; None: where huggingface_hub keeps them
+    cache_dir: str | None = None,
+) -> Path:  # a folder with the two files
+    """Download a network, or find it among what was downloaded before. OSError about
+    the name or the network where neither can be."""
+    from huggingface_hub import (
+        errors,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+    )
     both, offline = ("config.json", "model.safetensors"), ""
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
     try:
@@ -118,18 +153,39 @@ def from_hub(name: str,                     # owner/name
             url = hf_hub_url(name, file, revision=revision)
             get_hf_file_metadata(url, token=token, timeout=5)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as e:
-        what = "revision" if isinstance(e, errors.RevisionNotFoundError) else "network that you may read"
-        raise FileNotFoundError(f"The hub has no such {what}: hub:{name}; check owner and name.") from None
+        what = (
+            "revision"
+            if isinstance(e, errors.RevisionNotFoundError)
+            else "network that you may read"
+        )
+        raise FileNotFoundError(
+            f"The hub has no such {what}: hub:{name}; check owner and name."
+        ) from None
     except errors.EntryNotFoundError:
-        raise FileNotFoundError(f"hub:{name} holds no {' and '.join(both)}, so it is no network of dcgan.") from None
-    except Exception as e:  # no network, no answer in time, offline mode: each library says it by its own class
-        offline = f"answers {e.response.status_code}" if isinstance(e, errors.HfHubHTTPError) else "can't be reached"
+        raise FileNotFoundError(
+            f"hub:{name} holds no {' and '.join(both)}, so it is no network of dcgan."
+        ) from None
+    except Exception as e:
+        # no network, no answer in time, offline mode: each library has its own class
+        offline = (
+            f"answers {e.response.status_code}"
+            if isinstance(e, errors.HfHubHTTPError)
+            else "can't be reached"
+        )
     try:
-        folder, _ = (Path(hf_hub_download(name, file, local_files_only=bool(offline), **options)).parent for file in both)
+        folder, _ = (
+            Path(
+                hf_hub_download(name, file, local_files_only=bool(offline), **options)
+            ).parent
+            for file in both
+        )
         return folder
     except Exception as e:
         why = offline or f"broke off ({type(e).__name__})"
-        raise OSError(f"The hub {why}, and hub:{name} was not downloaded before; check the network and the name.") from None
+        raise OSError(
+            f"The hub {why}, and hub:{name} was not downloaded before; check the"
+            " network and the name."
+        ) from None
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-41
 CARD = """---
@@ -137,7 +193,8 @@ CARD = """---
 ---
 # {{ name }}
 
-A {{ kind }} made with the package `dcgan`, after [the DCGAN paper](https://arxiv.org/abs/1511.06434).
+A {{ kind }} made with the package `dcgan`, after
+[the DCGAN paper](https://arxiv.org/abs/1511.06434).
 
 {{ facts }}
 - Licence of the code: Apache 2.0.
@@ -149,94 +206,168 @@ net = {{ kind }}.from_pretrained("{{ name }}")
 ```
 """
 
-def card_facts(run: str | Path, # a run folder, or the name of weights that ship with the package
-              ) -> str:         # lines of a list in Markdown
-    "What a run wrote about itself. FileNotFoundError for no run, ValueError for files that are not whole."
+def card_facts(
+    run: str | Path,  # a run folder, or the name of weights that ship with the package
+) -> str:  # lines of a list in Markdown
+    """What a run wrote about itself. FileNotFoundError for no run, ValueError for
+    files that are not whole."""
     folder = Path(find_model(run))
     folder = folder.parent if folder.name == "generator" else folder
     if not (folder / "recipe.json").is_file():
-        raise FileNotFoundError(f"{folder} has no recipe.json; name the run that trained this network, or leave run out.")
+        raise FileNotFoundError(
+            f"{folder} has no recipe.json; name the run that trained this network, or"
+            " leave run out."
+        )
     try:
         r, path = read_config(folder / "recipe.json"), folder / "report.json"
         report = read_config(path) if path.is_file() else {}
-        said = [f"- Trained on {r['data']}, {r['image_size']}×{r['image_size']} pixels, {'grey' if r['channels'] == 1 else 'RGB'}; "
-                f"recipe `{r['name']}`, seed {r['seed']}."]
+        said = [
+            f"- Trained on {r['data']}, {r['image_size']}×{r['image_size']} pixels,"
+            f" {'grey' if r['channels'] == 1 else 'RGB'}; recipe `{r['name']}`, seed"
+            f" {r['seed']}."
+        ]
         if "steps" in report:
-            said.append(f"- {report['steps']:,} steps on {report['images']:,} images: `{report['command']}`.")
+            said.append(
+                f"- {report['steps']:,} steps on {report['images']:,} images:"
+                f" `{report['command']}`."
+            )
         if e := report.get("evaluation"):
-            said.append(f"- {e['metric']}: {e['fid']:.2f}, from {e['samples']:,} samples and {e['held_out']:,} held-out images of "
-                        f"{report['data']}; training images in place of the samples give {e['fid_floor']:.2f}.")
+            said.append(
+                f"- {e['metric']}: {e['fid']:.2f}, from {e['samples']:,} samples and"
+                f" {e['held_out']:,} held-out images of {report['data']}; training"
+                f" images in place of the samples give {e['fid_floor']:.2f}."
+            )
     except (KeyError, TypeError, ValueError) as e:
-        raise ValueError(f"{folder} holds no whole recipe.json and report.json ({type(e).__name__}: {e}).") from None
+        raise ValueError(
+            f"{folder} holds no whole recipe.json and report.json ({type(e).__name__}:"
+            f" {e})."
+        ) from None
     return "\n".join(said)
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-20
-class Network(nn.Module, PyTorchModelHubMixin, library_name="dcgan", model_card_template=CARD):
-    "What both networks share: saving and loading by table (JSON) and weights (safetensors), without pickle."
+class Network(
+    nn.Module, PyTorchModelHubMixin, library_name="dcgan", model_card_template=CARD
+):
+    """What both networks share: saving and loading by table (JSON) and weights
+    (safetensors), without pickle."""
     @classmethod
-    def from_pretrained(cls,
-                        what: str | Path,              # a run folder, a saved folder, a shipped name, or "hub:owner/name"
-                        revision: str | None = None,   # on the hub: branch, tag or commit; None: the newest
-                        token: str | None = None,      # on the hub: for what is private; None: as you are logged in
-                        cache_dir: str | None = None): # where downloads are kept; None: where huggingface_hub keeps them
-        "The saved network in eval mode, every weight accounted for. FileNotFoundError, OSError or ValueError in one sentence."
+    def from_pretrained(
+        cls,
+        # a run folder, a saved folder, a shipped name, or "hub:owner/name"
+        what: str | Path,
+        # on the hub: branch, tag or commit; None: the newest
+        revision: str | None = None,
+        # on the hub: for what is private; None: as you are logged in
+        token: str | None = None,
+        # where downloads are kept; None: where huggingface_hub keeps them
+        cache_dir: str | None = None,
+    ):
+        """The saved network in eval mode, every weight accounted for.
+        FileNotFoundError, OSError or ValueError in one sentence."""
         folder = find_model(what)
         if str(what).startswith("hub:"):
-            folder = from_hub(folder, revision=revision, token=token, cache_dir=cache_dir)
+            folder = from_hub(
+                folder, revision=revision, token=token, cache_dir=cache_dir
+            )
         try:
-            config, names = read_config(Path(folder) / "config.json"), inspect.signature(cls.__init__).parameters
+            config, names = (
+                read_config(Path(folder) / "config.json"),
+                inspect.signature(cls.__init__).parameters,
+            )
             net = cls(**{name: config[name] for name in names if name in config})
         except (ValueError, TypeError) as e:
-            raise ValueError(f"{folder} holds no whole {cls.__name__} that this version can read "
-                             f"({' '.join(str(e).split())}); save it again.") from None
+            raise ValueError(
+                f"{folder} holds no whole {cls.__name__} that this version can read "
+                f"({' '.join(str(e).split())}); save it again."
+            ) from None
         found = read_weights(Path(folder) / "model.safetensors")
         if wrong := unfit_weights(found, net.state_dict()):
-            raise ValueError(f"{folder} holds no whole {cls.__name__}: {wrong}; save it again.")
+            raise ValueError(
+                f"{folder} holds no whole {cls.__name__}: {wrong}; save it again."
+            )
         net.load_state_dict(found)
         return net.eval()
 
-    def save_pretrained(self,
-                        folder: str | Path,          # to make or to fill
-                        config: dict | None = None,  # what config.json says; None: the constructor's arguments
-                        **kwargs):                   # as PyTorchModelHubMixin has them
+    def save_pretrained(
+        self,
+        folder: str | Path,  # to make or to fill
+        # what config.json says; None: the constructor's arguments
+        config: dict | None = None,
+        **kwargs,            # as PyTorchModelHubMixin has them
+    ):
         "config.json, model.safetensors and a README."
-        return super().save_pretrained(home(folder), config=config or getattr(self, "config", None), **kwargs)
+        return super().save_pretrained(
+            home(folder), config=config or getattr(self, "config", None), **kwargs
+        )
 
     def generate_model_card(self,
                             name: str = "FOLDER",   # what from_pretrained takes
                             facts: str = "",        # from `card_facts`
                            ) -> ModelCard:
         "CARD, filled in."
-        use = "images = net.sample(64)  # in [-1, 1]" if hasattr(self, "sample") else "y = net(x)"
+        use = (
+            "images = net.sample(64)  # in [-1, 1]"
+            if hasattr(self, "sample")
+            else "y = net(x)"
+        )
         kind = type(self)
-        return super().generate_model_card(name=name, facts=facts, use=use, kind=kind.__name__, module=kind.__module__)
+        return super().generate_model_card(
+            name=name, facts=facts, use=use, kind=kind.__name__, module=kind.__module__
+        )
 
-    def push_to_hub(self,
-                    name: str,                       # owner/name
-                    run: str | Path | None = None,   # the run that trained it, for the card; None: the card says less
-                    **options,                       # private, token, branch, …, as PyTorchModelHubMixin has them
-                   ) -> str:                         # the commit's address
-        "Publish it with a card. ValueError or FileNotFoundError for a wrong name or run, OSError where the hub refuses."
-        card = {"name": f"hub:{hub_name(name)}", "facts": card_facts(run) if run else ""}
+    def push_to_hub(
+        self,
+        name: str,  # owner/name
+        # the run that trained it, for the card; None: the card says less
+        run: str | Path | None = None,
+        **options,  # private, token, branch, …, as PyTorchModelHubMixin has them
+    ) -> str:  # the commit's address
+        """Publish it with a card. ValueError or FileNotFoundError for a wrong name
+        or run, OSError where the hub refuses."""
+        card = {
+            "name": f"hub:{hub_name(name)}",
+            "facts": card_facts(run) if run else "",
+        }
         try:
             return super().push_to_hub(name, model_card_kwargs=card, **options)
-        except Exception as e:  # no network, no account, no right to write: each library says it by its own class
+        except Exception as e:
+            # no network, no account, no right to write: each library has its own class
             why = " ".join(str(e).split())[:200] or type(e).__name__
-            raise OSError(f"hub:{name} can't be published ({why}); log in by `hf auth login`, or give a token.") from None
+            raise OSError(
+                f"hub:{name} can't be published ({why}); log in by `hf auth login`, or"
+                " give a token."
+            ) from None
 
     def check_input(self,
                     name: str,      # "z" or "x"
                     given,          # the batch
                     shape: tuple,   # of one of it
                    ) -> None:
-        "ValueError unless it is a batch of floats of this shape, of the weights' type and on their device."
-        like, wanted = next(self.parameters(), given), f"(batch, {', '.join(map(str, shape))})"
+        """ValueError unless it is a batch of floats of this shape, of the weights'
+        type and on their device."""
+        like, wanted = (
+            next(self.parameters(), given),
+            f"(batch, {', '.join(map(str, shape))})",
+        )
         if not isinstance(given, Tensor) or not given.is_floating_point():
             kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
-            raise ValueError(f"{name} is {kind}; this network takes a float tensor of shape {wanted}.")
+            raise ValueError(
+                f"{name} is {kind}; this network takes a float tensor of shape"
+                f" {wanted}."
+            )
         if given.shape[1:] != shape:
-            raise ValueError(f"{name} has shape {tuple(given.shape)}; this network takes {wanted}.")
+            raise ValueError(
+                f"{name} has shape {tuple(given.shape)}; this network takes {wanted}."
+            )
         if given.device != like.device:
-            raise ValueError(f"{name} is on {given.device}, the network on {like.device}; move one of them.")
-        if given.dtype != like.dtype and not torch.is_autocast_enabled(given.device.type):
-            raise ValueError(f"{name} is {given.dtype}, the network's weights are {like.dtype}; convert one of them.")
+            raise ValueError(
+                f"{name} is on {given.device}, the network on {like.device}; move one"
+                " of them."
+            )
+        if given.dtype != like.dtype and not torch.is_autocast_enabled(
+            given.device.type
+        ):
+            raise ValueError(
+                f"{name} is {given.dtype}, the network's weights are {like.dtype};"
+                " convert one of them."
+            )

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MEASURED = HERE / "minutes.csv"                          # notebook, seconds, threads, machine, load before, date
 PARTS = [(0, "A GAN in one sitting"), (3, "The networks"), (6, "Training"), (12, "Results")]  # first lesson, caption
-WORDS, LINES = 200, 20                                   # that a reader takes in a minute
+WORDS, LINES = 200, 26                                   # that a reader takes in a minute
 NEXT = re.compile(r"(?:^|\n\n)(Next: \[[^\n]+)\s*$")     # the link to the next lesson, in the last cell
 QUESTION = re.compile(r"^\*\*(.+)\*\*\n((?:.+\n)+)", re.M)  # a question and the lines below it
 

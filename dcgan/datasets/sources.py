@@ -44,7 +44,8 @@ from ..values import known, must_be, shown, whole
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-06
 @dataclass(frozen=True)
 class Want:
-    "What a caller of `load` asked for; a source takes one and gives a `Bank`. ValueError, one sentence, if invalid."
+    """What a caller of `load` asked for; a source takes one and gives a `Bank`.
+    ValueError, one sentence, if invalid."""
     name: str                           # "digits", "mnist", "folder:PATH", …
     split: str = "train"                # "train" or "test"
     image_size: int | None = None       # side in pixels; None: as it comes
@@ -55,14 +56,29 @@ class Want:
 
     def __post_init__(self):
         must_be(str, name=self.name)
-        splits = ("train", "test", "extra") if self.name == "svhn" else ("train", "test")
+        splits = (
+            ("train", "test", "extra") if self.name == "svhn" else ("train", "test")
+        )
         if not isinstance(self.split, str) or self.split not in splits:
-            raise ValueError(f"split={shown(self.split)} of {printable(self.name)}, expected 'train' or 'test' (svhn also has 'extra')")
+            raise ValueError(
+                f"split={shown(self.split)} of {printable(self.name)}, expected 'train'"
+                " or 'test' (svhn also has 'extra')"
+            )
         check_shape(self.image_size, self.channels)
-        numbers = {"image_size": self.image_size, "channels": self.channels, "images": self.images}
-        plain = {field: whole(1, **{field: value}) for field, value in numbers.items() if value is not None}
-        plain |= {"seed": whole(0, seed=self.seed), "data_dir": place(self.data_dir, "data_dir")}
-        for field, value in plain.items():                                   # NumPy's numbers became Python's
+        numbers = {
+            "image_size": self.image_size, "channels": self.channels,
+            "images": self.images,
+        }
+        plain = {
+            field: whole(1, **{field: value})
+            for field, value in numbers.items()
+            if value is not None
+        }
+        plain |= {
+            "seed": whole(0, seed=self.seed),
+            "data_dir": place(self.data_dir, "data_dir"),
+        }
+        for field, value in plain.items():  # NumPy's numbers became Python's
             object.__setattr__(self, field, value)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-08
@@ -71,19 +87,32 @@ def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 def _choose(have: int, want: Want) -> tuple[list[int], str]:
-    "The places of the images to use, in order: all, or a random choice that is the same for the same seed; its note."
+    """The places of the images to use, in order: all, or a random choice that is the
+    same for the same seed; its note."""
     n = want.images or have
     if n > have:
-        raise ValueError(f"images={n} of {printable(want.name)}, which has {have:,}: ask for that many or fewer")
+        raise ValueError(
+            f"images={n} of {printable(want.name)}, which has {have:,}: ask for that"
+            " many or fewer"
+        )
     if n == have:
         return list(range(have)), ""
-    places = torch.randperm(have, generator=torch.Generator().manual_seed(want.seed))[:n].sort().values.tolist()
+    places = (
+        torch.randperm(have, generator=torch.Generator().manual_seed(want.seed))[:n]
+        .sort()
+        .values.tolist()
+    )
     return places, f"{n:,} of {have:,} images"
 
 def _resized(images: Tensor, size: int) -> Tensor:
-    "uint8 (n, c, size, size): bilinear, antialiased where it shrinks; 1,024 images at a time, so that little memory is needed."
-    return torch.cat([F.interpolate(part, size=(size, size), mode="bilinear", antialias=True)
-                      for part in images.split(1024)])
+    """uint8 (n, c, size, size): bilinear, antialiased where it shrinks; 1,024 images
+    at a time, so that little memory is needed."""
+    return torch.cat(
+        [
+            F.interpolate(part, size=(size, size), mode="bilinear", antialias=True)
+            for part in images.split(1024)
+        ]
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-10
 def _recoloured(images: Tensor, channels: int) -> Tensor:
@@ -93,10 +122,16 @@ def _recoloured(images: Tensor, channels: int) -> Tensor:
     if channels == 3:
         return images.repeat(1, 3, 1, 1)
     weights = torch.tensor([.299, .587, .114]).view(3, 1, 1)
-    return torch.cat([(x*weights).sum(1, keepdim=True).round().to(torch.uint8) for x in images.split(1024)])
+    return torch.cat(
+        [
+            (x * weights).sum(1, keepdim=True).round().to(torch.uint8)
+            for x in images.split(1024)
+        ]
+    )
 
 def _shaped(images: Tensor, want: Want) -> tuple[Tensor, str]:
-    "As wanted, and what was done. Grey before, colours after the change of size: the cheaper order."
+    """As wanted, and what was done. Grey before, colours after the change of size:
+    the cheaper order."""
     (_, c, h, w), size, did = images.shape, want.image_size, []
     if want.channels == 1:
         images = _recoloured(images, 1)
@@ -117,8 +152,13 @@ def fitted(images: Tensor,            # uint8 (n, c, h, w)
           ) -> Bank:                  # as asked for, and its note says what was changed
     "Chooses, resizes, recolours. ValueError for images or labels that are none."
     keep, few = _choose(len(check_bytes(images, printable(want.name))), want)
-    if labels is not None and (labels.shape != images.shape[:1] or labels.is_floating_point()):
-        raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}, expected a whole number for each of {len(images):,} images")
+    if labels is not None and (
+        labels.shape != images.shape[:1] or labels.is_floating_point()
+    ):
+        raise ValueError(
+            f"labels are {labels.dtype} {tuple(labels.shape)}, expected a whole number"
+            f" for each of {len(images):,} images"
+        )
     if few:
         images, labels = images[keep], None if labels is None else labels[keep]
     images, did = _shaped(images, want)
@@ -126,7 +166,8 @@ def fitted(images: Tensor,            # uint8 (n, c, h, w)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-13
 def _digits(want: Want) -> Bank:
-    "5,000 real MNIST digits, 28×28 grey: of each class the first 400 to train, the last 100 held out."
+    """5,000 real MNIST digits, 28×28 grey: of each class the first 400 to train, the
+    last 100 held out."""
     return fitted(*digits(want.split), want)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-18a
@@ -141,13 +182,24 @@ def _absent(want: Want, files: list, instead: str, why: str) -> FileNotFoundErro
     reason = f"it could not be downloaded ({printable(said)})"
     if wrong:
         reason = f"the checksum of {' and '.join(map(str, wrong))} is wrong"
-        if any(b"<html" in start or b"<!doctype" in start for start in (_start(want.data_dir/file) for file in wrong)):
-            reason += " (it is a web page, most likely one that says that a quota is used up)"
-    tables = [table for table in (file.with_suffix(".csv") for file in bad) if (want.data_dir/table).exists()]
+        if any(
+            b"<html" in start or b"<!doctype" in start
+            for start in (_start(want.data_dir / file) for file in wrong)
+        ):
+            reason += (
+                " (it is a web page, most likely one that says that a quota is used up)"
+            )
+    tables = [
+        table
+        for table in (file.with_suffix(".csv") for file in bad)
+        if (want.data_dir / table).exists()
+    ]
     if tables:
         reason += f", and tables such as {tables[0]} are not read in their place"
-    return FileNotFoundError(f"{want.name} is not in {printable(want.data_dir)}, and {reason}: put "
-                             f"{', '.join(map(str, bad))} there, or use the offline stand-in {instead}")
+    return FileNotFoundError(
+        f"{want.name} is not in {printable(want.data_dir)}, and {reason}: put "
+        f"{', '.join(map(str, bad))} there, or use the offline stand-in {instead}"
+    )
 
 def _start(file: Path) -> bytes:
     "The first bytes of a file, in lower case."
@@ -156,7 +208,8 @@ def _start(file: Path) -> bytes:
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-18b
 def _moved(source: Path, target: Path) -> None:
-    "Into place by one rename; what a folder holds, one by one, where there is such a folder already."
+    """Into place by one rename; what a folder holds, one by one, where there is such
+    a folder already."""
     if source.is_dir() and target.is_dir():
         for path in source.iterdir():
             _moved(path, target/path.name)
@@ -164,9 +217,12 @@ def _moved(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 def _downloaded(want: Want, make: Callable, files: list, under: str) -> None:
-    "All of the files, or an error and no trace. `make` skips what is there with the right checksum."
+    """All of the files, or an error and no trace. `make` skips what is there with
+    the right checksum."""
     from torchvision.datasets.utils import check_integrity
-    near = next(folder for folder in (want.data_dir, *want.data_dir.parents) if folder.exists())
+    near = next(
+        folder for folder in (want.data_dir, *want.data_dir.parents) if folder.exists()
+    )
     wait = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
@@ -183,23 +239,29 @@ def _downloaded(want: Want, make: Callable, files: list, under: str) -> None:
         socket.setdefaulttimeout(wait)
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-18c
-def _obtained(want: Want,       # its name and data_dir
-              make: Callable,   # (root, download=…) → the data set: a class of torchvision
-              files: list,      # (path relative to data_dir, MD5) of each file that it downloads
-              instead: str,     # the offline stand-in
-              under: str = ""   # folder in data_dir that make takes as its root
-             ):                 # the data set
-    "From files that are there, else by download; FileNotFoundError or ValueError, one sentence, if neither works."
+def _obtained(
+    want: Want,       # its name and data_dir
+    make: Callable,   # (root, download=…) → the data set: a class of torchvision
+    files: list,      # (path relative to data_dir, MD5) of each file that it downloads
+    instead: str,     # the offline stand-in
+    under: str = "",  # folder in data_dir that make takes as its root
+):  # the data set
+    """From files that are there, else by download; FileNotFoundError or ValueError,
+    one sentence, if neither works."""
     root = want.data_dir/under
     try:
         return make(root)
-    except Exception as e:                 # torchvision says "not found" to absent files and wrong checksums
+    except Exception as e:
+        # torchvision says "not found" to absent files and wrong checksums
         if not (isinstance(e, RuntimeError) and "not found" in str(e)):
             why = str(e) or type(e).__name__
-            raise ValueError(f"the files of {want.name} in {printable(root)} can't be read ({why}): delete them") from None
+            raise ValueError(
+                f"the files of {want.name} in {printable(root)} can't be read ({why}):"
+                " delete them"
+            ) from None
     try:
         _downloaded(want, make, files, under)
-    except Exception as e:                 # servers, disks and archives fail in many ways
+    except Exception as e:  # servers, disks and archives fail in many ways
         raise _absent(want, files, instead, str(e)) from None
     return make(root)
 
@@ -208,7 +270,10 @@ def _idx(kind: str, want: Want) -> Bank:
     "A set in MNIST's file format; `kind` is its class in torchvision."
     from torchvision import datasets
     make = functools.partial(getattr(datasets, kind), train=want.split == "train")
-    files = [(Path(kind, "raw", name), md5) for name, md5 in getattr(datasets, kind).resources]
+    files = [
+        (Path(kind, "raw", name), md5)
+        for name, md5 in getattr(datasets, kind).resources
+    ]
     data = _obtained(want, make, files, "digits")
     return fitted(data.data[:, None], data.targets.long(), want)
 
@@ -216,7 +281,9 @@ def _cifar10(want: Want) -> Bank:
     "CIFAR-10: 50,000 + 10,000 photographs, 32×32 RGB, ten classes."
     from torchvision.datasets import CIFAR10
     make = functools.partial(CIFAR10, train=want.split == "train")
-    data = _obtained(want, make, [(Path(CIFAR10.filename), CIFAR10.tgz_md5)], "house_numbers")
+    data = _obtained(
+        want, make, [(Path(CIFAR10.filename), CIFAR10.tgz_md5)], "house_numbers"
+    )
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     return fitted(images, torch.tensor(data.targets), want)
 
@@ -235,42 +302,70 @@ def cache_root(data_dir: Path  # where data are
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-61
 def _left_out(total: int, left: dict) -> str:
-    "How many of how many files, which (three of each kind) and why; `left` has the names for each why."
-    kinds = [f"{len(names):,} ({', '.join(map(printable, names[:3]))}{', …' if len(names) > 3 else ''}) {why}"
-             for why, names in left.items()]
-    return f"{sum(map(len, left.values())):,} of {total:,} left out: {', '.join(kinds)}" if kinds else ""
+    """How many of how many files, which (three of each kind) and why; `left` has the
+    names for each why."""
+    kinds = [
+        f"{len(names):,}"
+        f" ({', '.join(map(printable, names[:3]))}{', …' if len(names) > 3 else ''})"
+        f" {why}"
+        for why, names in left.items()
+    ]
+    return (
+        f"{sum(map(len, left.values())):,} of {total:,} left out: {', '.join(kinds)}"
+        if kinds
+        else ""
+    )
 
-def _from_cache(want: Want,              # what was asked for
-                name: str,               # of the cache's folder
-                seen: list,              # fingerprint of what decides the content
-                job: Callable,           # () → Job
-                have: int | None = None, # files there are, before any choice; None: as many as the job has
-                left: dict | None = None # why: names of what was left out before
-               ) -> Bank:
+def _from_cache(
+    want: Want,                # what was asked for
+    name: str,                 # of the cache's folder
+    seen: list,                # fingerprint of what decides the content
+    job: Callable,             # () → Job
+    # files there are, before any choice; None: as many as the job has
+    have: int | None = None,
+    left: dict | None = None,  # why: names of what was left out before
+) -> Bank:
     "The cached data set for this request; its note counts and names what was left out."
-    request = [want.split, want.image_size, want.channels, want.images, want.seed if want.images else 0]
+    request = [
+        want.split, want.image_size, want.channels, want.images,
+        want.seed if want.images else 0,
+    ]
     images, about = cached(cache_root(want.data_dir), name, [seen, request], job)
     labels, before, out = about["labels"], left or {}, defaultdict(list)
     for file, why in about["broken"].items():
         out[why if why.startswith("refused") else "broken"].append(file)
-    total = (have or len(images) + len(about["broken"])) + sum(map(len, before.values()))
+    total = (have or len(images) + len(about["broken"])) + sum(
+        map(len, before.values())
+    )
     note = _joined(about["note"], _left_out(total, out | before))
-    return Bank(images, None if labels is None else torch.tensor(labels), printable(want.name), note)
+    return Bank(
+        images, None if labels is None else torch.tensor(labels), printable(want.name),
+        note,
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-24
 def _from_array(want: Want, images: np.ndarray, labels: np.ndarray) -> Job:
-    "The job of choosing, resizing and recolouring an array part by part, without a second copy of the whole."
+    """The job of choosing, resizing and recolouring an array part by part, without a
+    second copy of the whole."""
     keep, few = _choose(len(images), want)
     first, did = _shaped(torch.from_numpy(images[:1]), want)
-    parts = (torch.from_numpy(images[keep[i:i + 1024]]) for i in range(0, len(keep), 1024))
+    parts = (
+        torch.from_numpy(images[keep[i : i + 1024]]) for i in range(0, len(keep), 1024)
+    )
     made = (image for part in parts for image in _shaped(part, want)[0].numpy())
-    return Job(want.name, len(keep), tuple(first.shape[1:]), made, labels[keep].tolist(), note=_joined(few, did))
+    return Job(
+        want.name, len(keep), tuple(first.shape[1:]), made, labels[keep].tolist(),
+        note=_joined(few, did),
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-62
 def _svhn(want: Want) -> Bank:
-    "SVHN: 73,257 + 26,032 + 531,131 house numbers, 32×32 RGB, labelled by the centre digit; svhn-extra trains on the last."
+    """SVHN: 73,257 + 26,032 + 531,131 house numbers, 32×32 RGB, labelled by the
+    centre digit; svhn-extra trains on the last."""
     from torchvision.datasets import SVHN
-    split = "extra" if (want.name, want.split) == ("svhn-extra", "train") else want.split
+    split = (
+        "extra" if (want.name, want.split) == ("svhn-extra", "train") else want.split
+    )
     _, name, md5, *_ = SVHN.split_list[split]
     file, make = Path("SVHN", name), functools.partial(SVHN, split=split)
     def data():
@@ -280,20 +375,31 @@ def _svhn(want: Want) -> Bank:
         return _from_array(want, found.data, found.labels)
     if not (want.data_dir/file).exists():
         data()
-    return _from_cache(want, f"svhn-{split}", fingerprint(want.data_dir, [want.data_dir/file]), job)
+    return _from_cache(
+        want, f"svhn-{split}", fingerprint(want.data_dir, [want.data_dir / file]), job
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-26
-_HELD_OUT = "test", "val", "valid", "validation"              # names of a held-out split, the best first
-_RUN = {"recipe.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt", "generator", "samples", "samples.png",
-        "samples.gif", "kept", "losses.png", "losses.gif", "real_and_fake.png", "report.json", "report.png"}  # what a run writes
+# names of a held-out split, the best first
+_HELD_OUT = "test", "val", "valid", "validation"
+_RUN = {
+    "recipe.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt",
+    "generator", "samples", "samples.png", "samples.gif", "kept", "losses.png",
+    "losses.gif", "real_and_fake.png", "report.json", "report.png",
+}  # what a run writes
 _OURS = "written by dcgan"
 
 def _own(folder: Path) -> set[str]:
-    "The names in it that `dcgan` wrote: all of a cache, all of a run, pictures of `dcgan sample` and `evaluate` anywhere."
+    """The names in it that `dcgan` wrote: all of a cache, all of a run, pictures of
+    `dcgan sample` and `evaluate` anywhere."""
     names = set(os.listdir(folder))
     if "images.u8" in names:
         return names
-    ours = {name for name in names if re.fullmatch(r"samples-(\S+-)?n\d+-seed\d+(-first\d+)?\.\w+", name)}
+    ours = {
+        name
+        for name in names
+        if re.fullmatch(r"samples-(\S+-)?n\d+-seed\d+(-first\d+)?\.\w+", name)
+    }
     if "recipe.json" in names and len(names & _RUN) > 1:
         ours |= names & _RUN
     if "report.json" in names:
@@ -301,13 +407,15 @@ def _own(folder: Path) -> set[str]:
     return ours
 
 def _visible(folder: Path) -> list[Path]:
-    "What is in it, sorted, without what belongs to programs: a name with a dot in front, and Windows' two."
+    """What is in it, sorted, without what belongs to programs: a name with a dot in
+    front, and Windows' two."""
     return [folder/name for name in sorted(os.listdir(folder))
             if name[0] != "." and name.lower() not in ("thumbs.db", "desktop.ini")]
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-52
 def _kind(path: Path, endings: dict) -> tuple[str, object]:
-    """"folder", "image", or why it is none, links followed; and what is the same for the same real thing."""
+    """"folder", "image", or why it is none, links followed; and what is the same for
+    the same real thing."""
     try:
         facts = path.stat()
     except OSError:
@@ -320,10 +428,12 @@ def _kind(path: Path, endings: dict) -> tuple[str, object]:
     return "image" if path.suffix.lower() in endings else "with another ending", same
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-53
-def _walk(root: Path,      # a folder
-          cache: Path      # where banks are kept: no images of yours
-         ) -> tuple[list[Path], dict]:  # images, sorted; why: names of what was left out
-    "Every real file and folder once, whatever the links; these are followed when all else is done."
+def _walk(
+    root: Path,   # a folder
+    cache: Path,  # where banks are kept: no images of yours
+) -> tuple[list[Path], dict]:  # images, sorted; why: names of what was left out
+    """Every real file and folder once, whatever the links; these are followed when
+    all else is done."""
     left, seen, endings = defaultdict(list), set(), image_endings()
     todo, links, (_, skipped) = [root], [], _kind(cache, endings)
     while todo or links:
@@ -344,23 +454,38 @@ def _walk(root: Path,      # a folder
         else:
             left[kind].append(path)
     images = sorted(left.pop("image", []))
-    return images, {why: sorted(str(p.relative_to(root)) for p in paths) for why, paths in left.items() if paths}
+    return images, {
+        why: sorted(str(p.relative_to(root)) for p in paths)
+        for why, paths in left.items()
+        if paths
+    }
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-63
-def _split(root: Path,      # of a folder of images
-           want: Want,      # with the split
-           cache: Path      # as for `_walk`
-          ) -> tuple[Path, list]:  # the folder of the split, names beside the splits that are not used
+def _split(
+    root: Path,   # of a folder of images
+    want: Want,   # with the split
+    cache: Path,  # as for `_walk`
+) -> tuple[Path, list]:  # the folder of the split; other names beside it
     "ValueError where nothing is held out and that is wanted."
     inside = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
-    train, held = inside.get("train"), next((inside[name] for name in _HELD_OUT if name in inside), None)
-    if train and (held or all(train in f.parents for f in _walk(root, cache)[0])) and (held or want.split == "train"):
+    train, held = inside.get("train"), next(
+        (inside[name] for name in _HELD_OUT if name in inside), None
+    )
+    if (
+        train
+        and (held or all(train in f.parents for f in _walk(root, cache)[0]))
+        and (held or want.split == "train")
+    ):
         used = _own(root) | {path.name for path in (train, held) if path}
-        return train if want.split == "train" else held, [p.name for p in _visible(root) if p.name not in used]
+        return train if want.split == "train" else held, [
+            p.name for p in _visible(root) if p.name not in used
+        ]
     if want.split == "train":
         return root, []
-    raise ValueError(f"{printable(want.name)} has no images held out for testing: put some into {printable(root/'test')}, "
-                     f"the others into {printable(root/'train')}")
+    raise ValueError(
+        f"{printable(want.name)} has no images held out for testing: put some into"
+        f" {printable(root/'test')}, the others into {printable(root/'train')}"
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-56
 class _Facts(NamedTuple):
@@ -371,25 +496,43 @@ class _Facts(NamedTuple):
     top: int | None = None       # the largest value of a grey file of 16 bits
 
 def _header(file: Path) -> _Facts | None:
-    "Reads the header, and the pixels only where they have 16 bits; None where the file can't be opened."
+    """Reads the header, and the pixels only where they have 16 bits; None where the
+    file can't be opened."""
     try:
         with opened(file) as image:
             grey16, deep = image.mode[0] == "I", ";16" in str(image.tile)
-            frames = getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD")
-            kinds = {"with transparency, laid on white": image.has_transparency_data, "16-bit": grey16 or deep,
-                     image.mode: image.mode in ("CMYK", "YCbCr", "LAB", "HSV"),
-                     "with several frames, the first is used": frames}
-            size, colour = image.size, image.mode not in ("1", "L", "LA", "F") and not grey16
+            frames = getattr(image, "is_animated", False) and image.format not in (
+                "MPO",
+                "PSD",
+            )
+            kinds = {
+                "with transparency, laid on white": image.has_transparency_data,
+                "16-bit": grey16 or deep,
+                image.mode: image.mode in ("CMYK", "YCbCr", "LAB", "HSV"),
+                "with several frames, the first is used": frames,
+            }
+            size, colour = (
+                image.size,
+                image.mode not in ("1", "L", "LA", "F") and not grey16,
+            )
             top = int(np.asarray(image).max()) if grey16 else None
-            kinds["nearly black"] = deep and not grey16 and np.asarray(image.convert("RGB")).max() < 16
-            return _Facts(size, colour, [kind for kind, yes in kinds.items() if yes], top)
+            kinds["nearly black"] = (
+                deep and not grey16 and np.asarray(image.convert("RGB")).max() < 16
+            )
+            return _Facts(
+                size, colour, [kind for kind, yes in kinds.items() if yes], top
+            )
     except Exception:
         return None
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-57
 def _notes(seen: list[_Facts], channels: int) -> tuple[list[str], int]:
-    "How many files of each special kind, and whose colours change; the bits that all files of 16 bits use together."
-    notes = [f"{k} {kind}" for kind, k in Counter(kind for facts in seen for kind in facts.special).items()]
+    """How many files of each special kind, and whose colours change; the bits that
+    all files of 16 bits use together."""
+    notes = [
+        f"{k} {kind}"
+        for kind, k in Counter(kind for facts in seen for kind in facts.special).items()
+    ]
     changed = sum(facts.colour == (channels == 1) for facts in seen)
     if changed:
         notes.append(f"{changed} {'RGB to grey' if channels == 1 else 'grey to RGB'}")
@@ -397,7 +540,9 @@ def _notes(seen: list[_Facts], channels: int) -> tuple[list[str], int]:
     top = max((t for t in tops if t < 1 << 16), default=(1 << 16) - 1)
     bits = max(8, top.bit_length())
     if bits < 16:
-        notes.append(f"16-bit values end at {top:,}: the upper 8 of {bits} bits are used")
+        notes.append(
+            f"16-bit values end at {top:,}: the upper 8 of {bits} bits are used"
+        )
     dark = sum(t >> bits - 8 < 16 for t in tops)
     if dark:
         notes.append(f"{dark} 16-bit nearly black")
@@ -405,7 +550,8 @@ def _notes(seen: list[_Facts], channels: int) -> tuple[list[str], int]:
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-27
 def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
-    "Decides on size, channels and labels. ValueError if sizes differ and none was asked for."
+    """Decides on size, channels and labels. ValueError if sizes differ and none was
+    asked for."""
     places, few = _choose(len(files), want)
     files = [files[i] for i in places]
     seen = [facts for facts in in_threads(_header, files) if facts]
@@ -413,44 +559,83 @@ def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
     size = want.image_size or sizes[0][0]
     if not want.image_size and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
         w, h = sizes[-1]
-        raise ValueError(f"{printable(want.name)} has images of {len(sizes)} sizes, such as {w}×{h}: give image_size, "
-                         "and the middle square of each is scaled to it")
+        raise ValueError(
+            f"{printable(want.name)} has images of {len(sizes)} sizes, such as {w}×{h}:"
+            " give image_size, and the middle square of each is scaled to it"
+        )
     channels = want.channels or (3 if any(facts.colour for facts in seen) else 1)
-    scaled = "" if sizes == [(size, size)] else f"middle squares scaled to {size}×{size}"
+    scaled = (
+        "" if sizes == [(size, size)] else f"middle squares scaled to {size}×{size}"
+    )
     notes, bits = _notes(seen, channels)
     parts = [file.relative_to(root).parts for file in files]
     kinds = sorted({top for top, *_ in parts})
-    labels = [kinds.index(top) for top, *_ in parts] if all(len(p) > 1 for p in parts) else None
+    labels = (
+        [kinds.index(top) for top, *_ in parts]
+        if all(len(p) > 1 for p in parts)
+        else None
+    )
     names, note = [str(Path(*p)) for p in parts], _joined(scaled, few, *notes)
-    return from_files(printable(want.name), files, size, channels, bits, names=names, labels=labels, note=note)
+    return from_files(
+        printable(want.name), files, size, channels, bits, names=names, labels=labels,
+        note=note,
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-28
 def _folder(want: Want) -> Bank:
-    "Any folder of images; sub-folders train and test (val, valid, validation) are the splits, else there is no test split."
-    root, cache = place(want.name.removeprefix("folder:"), "the folder after folder:"), cache_root(want.data_dir)
+    """Any folder of images; sub-folders train and test (val, valid, validation) are
+    the splits, else there is no test split."""
+    root, cache = place(
+        want.name.removeprefix("folder:"), "the folder after folder:"
+    ), cache_root(want.data_dir)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {printable(root)}: give the place of the images as folder:PATH")
+        raise FileNotFoundError(
+            f"there is no folder {printable(root)}: give the place of the images as"
+            " folder:PATH"
+        )
     if root.resolve().name in _own(root.resolve().parent):
-        raise ValueError(f"{printable(root)} was {_OURS}: give a folder of images of your own")
+        raise ValueError(
+            f"{printable(root)} was {_OURS}: give a folder of images of your own"
+        )
     root, beside = _split(root, want, cache)
     files, left = _walk(root, cache)
     if not files:
-        why = _left_out(sum(map(len, left.values())), left) or "there are no files at all"
-        raise FileNotFoundError(f"found 0 images in {printable(root)} and its sub-folders: expected names that end in .jpg, .png, "
-                                f".webp or another ending that Pillow can decode; {why}")
-    _choose(len(files), want)                   # more than there are is refused before anything is made
+        why = (
+            _left_out(sum(map(len, left.values())), left) or "there are no files at all"
+        )
+        raise FileNotFoundError(
+            f"found 0 images in {printable(root)} and its sub-folders: expected names"
+            " that end in .jpg, .png, .webp or another ending that Pillow can decode;"
+            f" {why}"
+        )
+    # more than there are is refused before anything is made
+    _choose(len(files), want)
     if beside:
         left["beside the splits"] = beside
     seen = fingerprint(root, files)
-    bank = _from_cache(want, "folder", seen, lambda: _folder_job(want, root, files), len(files), left)
-    inner = {part for f in files for part in f.relative_to(root).parts[:-1] if part.lower() in ("train", *_HELD_OUT)}
-    held = f"held out is {root.name}" if want.split == "test" and root.name.lower() != "test" else ""
-    others = f"taken as folders like any other: {', '.join(sorted(inner))}" if inner else ""
+    bank = _from_cache(
+        want, "folder", seen, lambda: _folder_job(want, root, files), len(files), left
+    )
+    inner = {
+        part
+        for f in files
+        for part in f.relative_to(root).parts[:-1]
+        if part.lower() in ("train", *_HELD_OUT)
+    }
+    held = (
+        f"held out is {root.name}"
+        if want.split == "test" and root.name.lower() != "test"
+        else ""
+    )
+    others = (
+        f"taken as folders like any other: {', '.join(sorted(inner))}" if inner else ""
+    )
     return bank._replace(note=_joined(bank.note, held, others))
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-32
 def _unpack(archive: Path, md5: str, folder: Path) -> None:
-    "An archive with this checksum becomes this folder, by one rename; any other stays as it is."
+    """An archive with this checksum becomes this folder, by one rename; any other
+    stays as it is."""
     from torchvision.datasets.utils import check_integrity, extract_archive
     if folder.is_dir() or not check_integrity(archive, md5):
         return
@@ -462,18 +647,36 @@ def _unpack(archive: Path, md5: str, folder: Path) -> None:
             os.replace(Path(aside, folder.name), folder)
 
 def _celeba(want: Want) -> Bank:
-    "CelebA: 162,770 + 19,962 aligned faces; the middle square of each, scaled, 64×64 RGB where nothing else is wanted."
+    """CelebA: 162,770 + 19,962 aligned faces; the middle square of each, scaled,
+    64×64 RGB where nothing else is wanted."""
     from torchvision.datasets import CelebA
     want = replace(want, image_size=want.image_size or 64, channels=want.channels or 3)
     base = want.data_dir/"celeba"
-    sums, faces = {name: md5 for _, md5, name in CelebA.file_list}, base/"img_align_celeba"
+    sums, faces = {
+        name: md5 for _, md5, name in CelebA.file_list
+    }, base / "img_align_celeba"
     _unpack(base/f"{faces.name}.zip", sums[f"{faces.name}.zip"], faces)
-    files = [(Path("celeba", name), md5) for name, md5 in sums.items() if name.endswith(".txt") or not faces.is_dir()]
+    files = [
+        (Path("celeba", name), md5)
+        for name, md5 in sums.items()
+        if name.endswith(".txt") or not faces.is_dir()
+    ]
     def job():
-        return _celeba_job(want, _obtained(want, functools.partial(CelebA, split=want.split), files, "faces"), faces)
-    if not faces.is_dir() or not all((want.data_dir/file).exists() for file, _ in files):
+        return _celeba_job(
+            want,
+            _obtained(
+                want, functools.partial(CelebA, split=want.split), files, "faces"
+            ),
+            faces,
+        )
+    if not faces.is_dir() or not all(
+        (want.data_dir / file).exists() for file, _ in files
+    ):
         job()                            # downloads, or says what is missing
-    return _from_cache(want, f"celeba-{want.split}", fingerprint(base, [base/"list_eval_partition.txt", faces]), job)
+    return _from_cache(
+        want, f"celeba-{want.split}",
+        fingerprint(base, [base / "list_eval_partition.txt", faces]), job,
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-32a
 def _celeba_job(want: Want, data, faces: Path) -> Job:
@@ -481,20 +684,27 @@ def _celeba_job(want: Want, data, faces: Path) -> Job:
     places, few = _choose(len(data.filename), want)
     names = [data.filename[i] for i in places]
     inner = faces/faces.name if (faces/faces.name).is_dir() else faces
-    note = _joined(few, f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}",
-                   "RGB to grey" if want.channels == 1 else "")
-    return from_files("celeba", [inner/name for name in names], want.image_size, want.channels, names=names, note=note)
+    note = _joined(
+        few, f"middle squares of 178×218 scaled to {want.image_size}×{want.image_size}",
+        "RGB to grey" if want.channels == 1 else "",
+    )
+    return from_files(
+        "celeba", [inner / name for name in names], want.image_size, want.channels,
+        names=names, note=note,
+    )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-35
 def _house_numbers(want: Want) -> Bank:
-    "Drawn house numbers, 32×32 RGB, in place of SVHN: 20,000 images to train, 2,000 to test if it says no number."
+    """Drawn house numbers, 32×32 RGB, in place of SVHN: 20,000 images to train,
+    2,000 to test if it says no number."""
     from dcgan.datasets.drawn import house_numbers
     n = want.images or (20_000 if want.split == "train" else 2_000)
     images, labels = house_numbers(n, want.seed, want.split)
     return fitted(images, labels, want, "drawn, a stand-in for SVHN")
 
 def _faces(want: Want) -> Bank:
-    "Drawn faces, 64×64 RGB, in place of CelebA: 6,000 images to train, 1,000 to test if it says no number."
+    """Drawn faces, 64×64 RGB, in place of CelebA: 6,000 images to train, 1,000 to
+    test if it says no number."""
     from dcgan.datasets.drawn import faces
     n = want.images or (6_000 if want.split == "train" else 1_000)
     images, _ = faces(n, want.seed, start=0 if want.split == "train" else 10_000_000)
@@ -510,15 +720,17 @@ SOURCES = {"digits": _digits,
            "house_numbers": _house_numbers, "faces": _faces}
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-38
-def load(name: str,                        # a key of SOURCES, or "folder:PATH"
-         split: str = "train",             # "train" or "test"; svhn also has "extra"
-         image_size: int | None = None,    # side in pixels; None: as it comes
-         channels: int | None = None,      # 1 or 3; None: as it comes
-         images: int | None = None,        # how many; None: all
-         data_dir: str | None = None,      # None: $DCGAN_DATA, or else ./data
-         seed: int = 0                     # decides what is drawn or chosen
-        ) -> Bank:                         # uint8 images, labels, and a note that says what was changed
-    "The data set `name`. ValueError for invalid arguments, FileNotFoundError for files that are absent."
+def load(
+    name: str,                      # a key of SOURCES, or "folder:PATH"
+    split: str = "train",           # "train" or "test"; svhn also has "extra"
+    image_size: int | None = None,  # side in pixels; None: as it comes
+    channels: int | None = None,    # 1 or 3; None: as it comes
+    images: int | None = None,      # how many; None: all
+    data_dir: str | None = None,    # None: $DCGAN_DATA, or else ./data
+    seed: int = 0,                  # decides what is drawn or chosen
+) -> Bank:  # uint8 images, labels, and a note that says what was changed
+    """The data set `name`. ValueError for invalid arguments, FileNotFoundError for
+    files that are absent."""
     want = Want(name, split, image_size, channels, images, data_root(data_dir), seed)
     if name.startswith("folder:"):
         return _folder(want)

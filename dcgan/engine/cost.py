@@ -24,12 +24,14 @@ from ..values import check_memory, known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-06
 class Cost(NamedTuple):
-    "One step of a recipe on paper; all but the parameters count for each image of the batch."
+    """One step of a recipe on paper; all but the parameters count for each image of
+    the batch."""
     d_macs: int     # multiply-adds of D's step
     g_macs: int     # multiply-adds of G's step
     d_params: int   # numbers that D learns
     g_params: int   # numbers that G learns
-    kept: int       # numbers that the forward passes leave for the backward pass, in the larger step
+    # numbers that the forward passes leave for the backward pass, in the larger step
+    kept: int
     widest: int     # numbers in the largest map
 
     @property
@@ -37,7 +39,8 @@ class Cost(NamedTuple):
 
 def cost(recipe: Recipe, # any
         ) -> Cost:
-    "What a step of D and one of G come to, from the tables alone; what D does with labels is left out."
+    """What a step of D and one of G come to, from the tables alone; what D does with
+    labels is left out."""
     must_be(Recipe, recipe=recipe)
     g, d, fresh = recipe.g_table, recipe.d_table, recipe.g_fakes == "fresh"
     both = left(g) + left(d) - prod(recipe.x_shape)  # what G draws is what D sees
@@ -57,11 +60,14 @@ def first(table: ShapeTable,  # of G or D
 
 def left(table: ShapeTable,  # of G or D
         ) -> int:            # numbers for each image
-    """What a forward pass leaves for the backward pass: its input, every map, and those before a BatchNorm too.
-    Pooling leaves places besides, whole numbers of eight bytes; a reshaped map is no new one."""
+    """What a forward pass leaves for the backward pass: its input, every map, and
+    those before a BatchNorm too. Pooling leaves places besides, whole numbers of
+    eight bytes; a reshaped map is no new one."""
     must_be(ShapeTable, table=table)
     maps = {"reshape": 0, "pool": 3}
-    return prod(table.in_shape) + sum(prod(row.out_shape) * (maps.get(row.kind, 1) + row.norm) for row in table)
+    return prod(table.in_shape) + sum(
+        prod(row.out_shape) * (maps.get(row.kind, 1) + row.norm) for row in table
+    )
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-15
 WIDTHS = {"fp32": 4, "bf16": 2, "fp16": 2}  # precision: bytes of a number in a map
@@ -74,7 +80,11 @@ def memory(recipe: Recipe,          # any
     whole(0, batch=batch)
     c, width = cost(recipe), WIDTHS[known("precision", precision, WIDTHS)]
     params = c.d_params + c.g_params
-    weights = 16 * params + (4 * c.g_params if recipe.ema else 0) + (2 * params if width == 2 else 0)
+    weights = (
+        16 * params
+        + (4 * c.g_params if recipe.ema else 0)
+        + (2 * params if width == 2 else 0)
+    )
     return weights + batch * (c.kept + 2 * c.widest) * width
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-17
@@ -84,12 +94,15 @@ def fitting_batch(recipe: Recipe,          # any
                  ) -> int:                 # a multiple of 8, or 2
     "The largest batch whose estimate fits; ValueError where not even two images do."
     if not isinstance(free_bytes, Real) or not isfinite(free_bytes) or free_bytes < 0:
-        raise ValueError(f"free_bytes is {shown(free_bytes)}; it must be a number of bytes from 0.")
+        raise ValueError(
+            f"free_bytes is {shown(free_bytes)}; it must be a number of bytes from 0."
+        )
     none, two = (memory(recipe, b, precision) for b in (0, 2))
     if two > free_bytes:
         raise ValueError(
-            f"{recipe.name} needs about {two / 2**20:,.0f} MiB for a batch of 2, and {free_bytes / 2**20:,.0f} MiB are free; "
-            f"use fewer filters than {recipe.filters} or a smaller image_size than {recipe.image_size}."
+            f"{recipe.name} needs about {two / 2**20:,.0f} MiB for a batch of 2, and"
+            f" {free_bytes / 2**20:,.0f} MiB are free; use fewer filters than"
+            f" {recipe.filters} or a smaller image_size than {recipe.image_size}."
         )
     return int((free_bytes - none) // ((two - none) / 2)) // 8 * 8 or 2
 
@@ -98,18 +111,28 @@ def too_large(recipe: Recipe,          # whose batch did not fit
               precision: str = "fp32", # "fp32", "bf16" or "fp16"
              ) -> str:                 # a sentence
     "What to say when memory runs out."
-    fits = max(2, min(fitting_batch(recipe, free_bytes, precision), recipe.batch_size // 2))  # the estimate is from below
-    return f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f} MiB; batch_size={fits} might."
+    fits = max(
+        2, min(fitting_batch(recipe, free_bytes, precision), recipe.batch_size // 2)
+    )  # the estimate is from below
+    return (
+        f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f}"
+        f" MiB; batch_size={fits} might."
+    )
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-17f
 def check_fits(recipe: Recipe,          # about to be trained
                device: str = "auto",    # as for `pick_device`
                precision: str = "auto", # as for `pick_precision`
               ) -> None:
-    "ValueError where even the estimate, and the history between two rows, are more than the memory that is free."
+    """ValueError where even the estimate, and the history between two rows, are more
+    than the memory that is free."""
     where = torch.device(pick_device(device))
-    batch = 2 if "WORLD_SIZE" in os.environ else recipe.batch_size  # several processes share a batch
-    needed = memory(recipe, batch, pick_precision(precision, where)) + 4 * 5 * recipe.log_every
+    # several processes share a batch
+    batch = 2 if "WORLD_SIZE" in os.environ else recipe.batch_size
+    needed = (
+        memory(recipe, batch, pick_precision(precision, where))
+        + 4 * 5 * recipe.log_every
+    )
     check_memory(needed, "This run", free_memory(where))
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-17b
@@ -118,9 +141,12 @@ def explained(error: Exception,       # from a step
               device: torch.device,   # where
               precision: str,         # "fp32", "bf16" or "fp16"
              ) -> Exception:          # what to raise
-    "Where memory ran out, a ValueError that says which batch may fit; any other error as it came."
+    """Where memory ran out, a ValueError that says which batch may fit; any other
+    error as it came."""
     from accelerate.utils.memory import should_reduce_batch_size as out_of_memory
-    if out_of_memory(error) or "not enough memory" in str(error):  # the second as torch says it on Windows
+    if out_of_memory(error) or "not enough memory" in str(
+        error
+    ):  # the second as torch says it on Windows
         return ValueError(too_large(recipe, free_memory(device), precision))
     return error
 
@@ -138,7 +164,10 @@ class Pictures(Dataset):
         from torchvision import transforms
         check_bytes(images, "Pictures")
         c, size = images.shape[1], images.shape[-1]
-        self.images = [image[0].numpy() if c == 1 else image.permute(1, 2, 0).numpy() for image in images]
+        self.images = [
+            image[0].numpy() if c == 1 else image.permute(1, 2, 0).numpy()
+            for image in images
+        ]
         self.transform = transforms.Compose(
             [
                 transforms.ToPILImage(),
@@ -152,13 +181,15 @@ class Pictures(Dataset):
     def __len__(self): return len(self.images)
     def __getitem__(self, i): return self.transform(self.images[i])
 
-def textbook(recipe: Recipe,   # networks, batch size, rates, labels
-             images: Tensor,   # uint8 (n, c, h, w)
-             epochs: int,      # times through the images
-             device="cpu",     # where the networks are
-             file=None,        # where the line of each step is printed; None: standard output
-            ) -> Iterator[int]:
-    "Train as the copied scripts do; after each step, the number of real images that it saw."
+def textbook(
+    recipe: Recipe,  # networks, batch size, rates, labels
+    images: Tensor,  # uint8 (n, c, h, w)
+    epochs: int,     # times through the images
+    device="cpu",    # where the networks are
+    file=None,       # where the line of each step is printed; None: standard output
+) -> Iterator[int]:
+    """Train as the copied scripts do; after each step, the number of real images
+    that it saw."""
     must_be(Recipe, recipe=recipe)
     whole(1, epochs=epochs)
     if len(check_bytes(images, "textbook")) < 2:
@@ -167,12 +198,20 @@ def textbook(recipe: Recipe,   # networks, batch size, rates, labels
     netG, netD = recipe.networks()
     netG, netD = netG.to(device), nn.Sequential(netD, nn.Sigmoid()).to(device)
     criterion = nn.BCELoss()
-    optimizerD = torch.optim.Adam(netD.parameters(), lr=recipe.lr_d, betas=(recipe.beta1, recipe.beta2))
-    optimizerG = torch.optim.Adam(netG.parameters(), lr=recipe.lr_g, betas=(recipe.beta1, recipe.beta2))
-    loader = DataLoader(Pictures(images), batch_size=recipe.batch_size, shuffle=True, **WORKERS)
+    optimizerD = torch.optim.Adam(
+        netD.parameters(), lr=recipe.lr_d, betas=(recipe.beta1, recipe.beta2)
+    )
+    optimizerG = torch.optim.Adam(
+        netG.parameters(), lr=recipe.lr_g, betas=(recipe.beta1, recipe.beta2)
+    )
+    loader = DataLoader(
+        Pictures(images), batch_size=recipe.batch_size, shuffle=True, **WORKERS
+    )
     for epoch in range(epochs):
         for i, data in enumerate(loader):
-            said = textbook_step(recipe, netG, netD, criterion, optimizerG, optimizerD, data.to(device))
+            said = textbook_step(
+                recipe, netG, netD, criterion, optimizerG, optimizerD, data.to(device)
+            )
             print(f"[{epoch}/{epochs}][{i}/{len(loader)}] {said}", file=file)
             yield len(data)
 
@@ -205,7 +244,8 @@ def textbook_step(recipe, netG, netD, criterion, optimizerG, optimizerD, data) -
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-24c
 def textbook_macs(recipe: Recipe,  # any
                  ) -> int:         # for each image of the batch
-    "Multiply-adds of both steps of `textbook`: one pass through G less than ours, D's weight gradients twice."
+    """Multiply-adds of both steps of `textbook`: one pass through G less than ours,
+    D's weight gradients twice."""
     must_be(Recipe, recipe=recipe)
     g, d = recipe.g_table, recipe.d_table
     return 3 * g.macs + 9 * d.macs - 2 * first(d) - first(g)
@@ -226,19 +266,27 @@ class Estimate(NamedTuple):
     share: float     # of its stated peak that is assumed
     minutes: float   # so estimated, not measured
 
-def estimate(recipe: Recipe,         # any
-             images: int,            # in the data set
-             epochs: int,            # times through it
-             share: float = 0.15,    # of the stated peak that one card is assumed to reach
-             scaling: float = 0.8,   # of its own speed that a card keeps among others
-            ) -> list[Estimate]:     # one for each of CARDS
+def estimate(
+    recipe: Recipe,        # any
+    images: int,           # in the data set
+    epochs: int,           # times through it
+    share: float = 0.15,   # of the stated peak that one card is assumed to reach
+    scaling: float = 0.8,  # of its own speed that a card keeps among others
+) -> list[Estimate]:  # one for each of CARDS
     "Minutes of a run by assumed efficiency: an estimate, nothing is measured."
     for name, value in ("share", share), ("scaling", scaling):
         if not isinstance(value, Real) or not 0 < value <= 1:
-            raise ValueError(f"{name} is {shown(value)}; it must be above 0 and at most 1.")
+            raise ValueError(
+                f"{name} is {shown(value)}; it must be above 0 and at most 1."
+            )
     whole(1, images=images, epochs=epochs)
     work, rows = cost(recipe).flops * images * epochs, []
     for cards, (precision, teraflops, count) in CARDS.items():
         assumed = share * (scaling if count > 1 else 1)
-        rows.append(Estimate(cards, precision, assumed, work / (teraflops * 1e12 * count * assumed) / 60))
+        rows.append(
+            Estimate(
+                cards, precision, assumed,
+                work / (teraflops * 1e12 * count * assumed) / 60,
+            )
+        )
     return rows

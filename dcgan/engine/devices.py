@@ -15,18 +15,31 @@ from torch import nn
 from ..values import known
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-06
-def pick_device(device: str,   # "auto", "cpu", "cuda", "cuda:1", "mps"
-               ) -> str:       # the same, "auto" replaced by what is there: "cuda", "mps" or "cpu"
+def pick_device(
+    device: str,  # "auto", "cpu", "cuda", "cuda:1", "mps"
+) -> str:  # the same, "auto" replaced by what is there: "cuda", "mps" or "cpu"
     "ValueError for a device that is absent, or is none."
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if device == "auto":
         return next(kind for kind, found in there.items() if found)
     try:
         kind = torch.device(device)
     except RuntimeError:
-        raise ValueError(f'There is no device {device!r}; use "auto", "cpu", "cuda", "cuda:1" or "mps".') from None
-    if not there.get(kind.type) or kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f'The device {device!r} is not on this machine; leave it out, or use "cpu".')
+        raise ValueError(
+            f'There is no device {device!r}; use "auto", "cpu", "cuda", "cuda:1" or'
+            ' "mps".'
+        ) from None
+    if (
+        not there.get(kind.type)
+        or kind.type == "cuda"
+        and (kind.index or 0) >= torch.cuda.device_count()
+    ):
+        raise ValueError(
+            f'The device {device!r} is not on this machine; leave it out, or use "cpu".'
+        )
     return device
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-09
@@ -39,11 +52,15 @@ def has_bf16(device: torch.device, # cpu, cuda or another
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(
+        getattr(torch.cpu, name, bool)()
+        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
 
 def has_tensor_cores(device: torch.device, # cpu, cuda or another
                     ) -> bool:
-    "Whether the device is a GPU that multiplies fp16 matrices in hardware: Volta and newer."
+    """Whether the device is a GPU that multiplies fp16 matrices in hardware: Volta
+    and newer."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-11
@@ -53,17 +70,29 @@ def pick_precision(precision: str,       # one of PRECISIONS
     "`auto` is what the device is fast in; ValueError for a precision it lacks."
     known("precision", precision, PRECISIONS)
     if precision == "auto":
-        return "bf16" if has_bf16(device) else "fp16" if has_tensor_cores(device) else "fp32"
+        return (
+            "bf16"
+            if has_bf16(device)
+            else "fp16" if has_tensor_cores(device) else "fp32"
+        )
     if precision == "bf16" and device.type == "cuda" and not has_bf16(device):
-        raise ValueError(f"{torch.cuda.get_device_name(device)} has no bf16; use precision='fp16', or leave it out.")
+        raise ValueError(
+            f"{torch.cuda.get_device_name(device)} has no bf16; use precision='fp16',"
+            " or leave it out."
+        )
     if precision != "fp32" and device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{precision} is for CPUs and NVIDIA or AMD GPUs; on {device.type!r} use precision='fp32'.")
+        raise ValueError(
+            f"{precision} is for CPUs and NVIDIA or AMD GPUs; on {device.type!r} use"
+            " precision='fp32'."
+        )
     return precision
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-19
 def keep_memory() -> bool: # whether the allocator understood
-    "Let this process keep freed memory for its next arrays; False where the allocator is not glibc's."
-    most_mapped, trim, pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD in malloc.h
+    """Let this process keep freed memory for its next arrays; False where the
+    allocator is not glibc's."""
+    # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD in malloc.h
+    most_mapped, trim, pad = -4, -1, -2
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
@@ -73,18 +102,23 @@ def keep_memory() -> bool: # whether the allocator understood
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-24
 def set_threads(threads: int | None, # from 1; None: as torch has them
                ) -> None:
-    "How many threads share an operation; ValueError for less than one, or for so many that torch ends without a word."
+    """How many threads share an operation; ValueError for less than one, or for so
+    many that torch ends without a word."""
     if threads is None:
         return
     most = max(64, 4 * os.cpu_count())
     if not 1 <= threads <= most:
-        raise ValueError(f"threads is {threads}; it must be a whole number from 1, and on this machine at most {most}.")
+        raise ValueError(
+            f"threads is {threads}; it must be a whole number from 1, and on this"
+            f" machine at most {most}."
+        )
     torch.set_num_threads(threads)
 
 def tune(device: str = "auto",       # as for `pick_device`
          threads: int | None = None, # from 1; None: as torch has them
         ) -> None:
-    "Set this *process* for speed: its threads; on a CPU, memory that is kept; on a GPU, TF32 for products in fp32."
+    """Set this *process* for speed: its threads; on a CPU, memory that is kept; on a
+    GPU, TF32 for products in fp32."""
     set_threads(threads)
     kind = torch.device(pick_device(device)).type
     if kind == "cpu":
@@ -98,16 +132,21 @@ BACKENDS = "none", "inductor", "cudagraphs", "eager"
 def compiled(net: nn.Module, # on its device
              backend: str,   # of torch.compile: one of BACKENDS
             ) -> nn.Module:  # the same network
-    "Its forward pass compiled at its first call, in place; ValueError for a backend that there is not, or that fails here."
+    """Its forward pass compiled at its first call, in place; ValueError for a
+    backend that there is not, or that fails here."""
     if known("compile", backend, BACKENDS) == "none":
         return net
     try:
-        torch.compile(lambda x: 2 * x + 1, backend=backend)(torch.ones(8, device=next(net.parameters()).device))
-    except Exception as e:  # whatever is missing says it in its own way: a compiler, its headers, triton
+        torch.compile(lambda x: 2 * x + 1, backend=backend)(
+            torch.ones(8, device=next(net.parameters()).device)
+        )
+    except Exception as e:
+        # whatever is missing says it in its own way: a compiler, its headers, triton
         reason = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise ValueError(
-            f"compile={backend!r} does not work on this machine ({reason}); "
-            "leave it out, or install what is missing: inductor needs a C++ compiler, on a GPU triton."
+            f"compile={backend!r} does not work on this machine ({reason}); leave it"
+            " out, or install what is missing: inductor needs a C++ compiler, on a GPU"
+            " triton."
         ) from None
     net.compile(backend=backend)
     return net
@@ -120,19 +159,24 @@ def busy_cores(seconds: float = 0.2, # for which this process waits and watches
 
 def crowded(device: torch.device, # where it will run
            ) -> str:              # a note, or ""
-    "Whether other processes use the cores that this one's threads are meant for, just now."
+    """Whether other processes use the cores that this one's threads are meant for,
+    just now."""
     threads, cores = torch.get_num_threads(), psutil.cpu_count()
     if device.type != "cpu" or threads == 1:
         return ""
     busy = busy_cores()
     if cores - busy > threads - 0.5:
         return ""
-    return f"other processes keep {busy:.1f} of {cores} cores busy: with --threads 1 this will be faster"
+    return (
+        f"other processes keep {busy:.1f} of {cores} cores busy: with --threads 1 this"
+        " will be faster"
+    )
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-29
 def free_memory(device: torch.device, # cpu, cuda or another
                ) -> int:              # bytes
-    "What a run can have: on a GPU what nobody else holds; elsewhere what the system has available."
+    """What a run can have: on a GPU what nobody else holds; elsewhere what the
+    system has available."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
     free, _ = torch.cuda.mem_get_info(device)

@@ -19,8 +19,9 @@ OPSET = 20  # version of ONNX's list of operations
 
 def onnx_model(G: Generator,  # in any mode, which it keeps
               ):              # an onnx.ModelProto: z (n, z_dim) → x (n, c, h, w)
-    """G in eval mode as a graph of ONNX operations, for any n. Where G takes classes, z ends in a
-    number for each: 1 for its class, else 0. ImportError where the extra is not installed."""
+    """G in eval mode as a graph of ONNX operations, for any n. Where G takes
+    classes, z ends in a number for each: 1 for its class, else 0. ImportError where
+    the extra is not installed."""
     must_be(Generator, G=G)
     for name in ("onnx", "onnxscript"):
         try:
@@ -48,7 +49,8 @@ def onnx_model(G: Generator,  # in any mode, which it keeps
 # %% ../../nbs/under_the_hood/34_onnx.ipynb #34-14
 def halved(model,  # an onnx.ModelProto: changed in place
           ):       # the same
-    "Each tensor that loses nothing by it is stored in halves; a Cast makes them single again."
+    """Each tensor that loses nothing by it is stored in halves; a Cast makes them
+    single again."""
     from onnx import TensorProto, helper, numpy_helper
     graph, casts = model.graph, []
     for tensor in graph.initializer:
@@ -59,7 +61,9 @@ def halved(model,  # an onnx.ModelProto: changed in place
             half = weights.astype(np.float16)
         if np.array_equal(half.astype(np.float32), weights):
             tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+            casts.append(
+                helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT)
+            )
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -69,8 +73,9 @@ def halved(model,  # an onnx.ModelProto: changed in place
 def write_onnx(G: Generator,      # in any mode, which it keeps
                path: str | Path,  # the file to write: .onnx
               ) -> Path:          # the same
-    """One file that draws without PyTorch; weights in halves where that loses nothing.
-    ImportError where the extra is missing; FileNotFoundError for a folder that does not exist."""
+    """One file that draws without PyTorch; weights in halves where that loses
+    nothing. ImportError where the extra is missing; FileNotFoundError for a folder
+    that does not exist."""
     if not isinstance(path, (str, Path)) or Path(path).suffix != ".onnx":
         name = shown(path.name if isinstance(path, Path) else path)
         raise ValueError(f"path is {name}; it must end in .onnx, as in digits.onnx.")
@@ -85,9 +90,12 @@ def portable_latent(n: int,                 # how many vectors
                     seed: int = 0,          # >= 0
                     first: int = 0,         # number of the first vector
                    ) -> np.ndarray:         # (n, z_dim), float32
-    "`networks.latent` without PyTorch, up to rounding, for programs in other languages to repeat."
+    """`networks.latent` without PyTorch, up to rounding, for programs in other
+    languages to repeat."""
     start, end = first * z_dim, (first + n) * z_dim
-    word = np.random.SeedSequence((seed, 0, 1)).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    word = np.random.SeedSequence((seed, 0, 1)).generate_state(1, np.uint64)[
+        0
+    ] >> np.uint64(1)
     twister = np.random.RandomState(int(word) & 0xffffffff)
     bits = twister.randint(0, 2**32, -(-end // 16) * 16, dtype=np.uint32)
     u = (bits & 0xffffff) / 2**24

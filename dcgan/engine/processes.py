@@ -29,22 +29,27 @@ from ..training import Trainer
 from ..values import known
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-08
-LAUNCHED = "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"  # what torchrun tells each process
-FOREIGN = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS"  # what other launchers say
+# what torchrun tells each process
+LAUNCHED = "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
+# what other launchers say
+FOREIGN = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS"
 
 def world() -> int:
-    "Processes of this run, as torchrun or accelerate's launcher says: 1 without one. ValueError for no number."
+    """Processes of this run, as torchrun or accelerate's launcher says: 1 without
+    one. ValueError for no number."""
     if not all(os.environ.get(name) for name in LAUNCHED):
         return 1
     size = os.environ["WORLD_SIZE"]
     if not size.isdecimal():
         raise ValueError(
-            f"WORLD_SIZE is {size!r}; expected a whole number, as torchrun sets it: unset it to train alone."
+            f"WORLD_SIZE is {size!r}; expected a whole number, as torchrun sets it:"
+            " unset it to train alone."
         )
     return int(size)
 
 def alone_among_many() -> str: # a note, or ""
-    "Whether another launcher started several of these processes, which then train one by one."
+    """Whether another launcher started several of these processes, which then train
+    one by one."""
     many = [
         f"{name}={os.environ[name]}"
         for name in ("WORLD_SIZE", *FOREIGN)
@@ -52,7 +57,10 @@ def alone_among_many() -> str: # a note, or ""
     ]
     if world() > 1 or not many:
         return ""
-    return f"{many[0]}, but not from torchrun: this process trains alone (torchrun or accelerate share a run)"
+    return (
+        f"{many[0]}, but not from torchrun: this process trains alone (torchrun or"
+        " accelerate share a run)"
+    )
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-08w
 @contextmanager
@@ -68,22 +76,31 @@ def without(names: Iterable[str], # of environment variables
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-10
 EVERY = 10  # steps between two questions whether to stop
 LOST = (
-    "Another process of this run has ended, so this one ends too. The last checkpoint is whole: go on with resume=True, "
-    "with any number of processes that divides the batch."
+    "Another process of this run has ended, so this one ends too. The last checkpoint"
+    " is whole: go on with resume=True, with any number of processes that divides the"
+    " batch."
 )
 
 class Processes(Engine):
-    "How a step computes in several processes that share a batch: accelerate's way. `engine_for` makes one."
+    """How a step computes in several processes that share a batch: accelerate's way.
+    `engine_for` makes one."""
     def __init__(self,
                  device: str = "cpu",       # "cpu", or a GPU for each process
                  precision: str = "fp32"):  # of the forward passes
         from accelerate import Accelerator, DistributedDataParallelKwargs
-        several = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        several = DistributedDataParallelKwargs(
+            broadcast_buffers=False, gradient_as_bucket_view=True
+        )
         with without(FOREIGN):
             on_cpu = torch.device(device).type == "cpu"
-            self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[several])
+            self.accelerator = Accelerator(
+                cpu=on_cpu, mixed_precision="no", kwargs_handlers=[several]
+            )
         super().__init__(self.accelerator.device, precision)
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.rank, self.world = (
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
         self.main, self.launcher = self.accelerator.is_main_process, os.getppid()
 
     def place(self, net: nn.Module) -> nn.Module:  # as it was made
@@ -95,7 +112,8 @@ class Processes(Engine):
     def share(self, net: nn.Module) -> nn.Module:  # G or D
         "Its gradients averaged over all processes."
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is not in the PyTorch of Colab
+            # its successor is not in the PyTorch of Colab
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
             return self.accelerator.prepare(net)
 
     def bare(self, net: nn.Module) -> nn.Module:   # from `share`
@@ -103,22 +121,27 @@ class Processes(Engine):
         return self.accelerator.unwrap_model(net)
 
     def same(self, recipe: Recipe) -> None:        # of this process
-        "ValueError, in all processes, if one was started with another recipe than the first."
+        """ValueError, in all processes, if one was started with another recipe than
+        the first."""
         from accelerate.utils import gather_object
         first, *others = gather_object([recipe])
         for rank, other in enumerate(others, 1):
             if changed := differences(first, other):
                 raise ValueError(
-                    f"Process {rank} was started with another recipe than process 0 ({'; '.join(changed)}); "
-                    "give all the same command."
+                    f"Process {rank} was started with another recipe than process 0"
+                    f" ({'; '.join(changed)}); give all the same command."
                 )
 
     def mean(self, table: Tensor) -> Tensor:       # numbers of this process
         "The mean over all processes."
         return self.accelerator.reduce(table, "mean")
 
-    def ask(self, question: Callable[[], Any]) -> Any:  # asked by the main process alone
-        "Its answer, in every process; the ValueError or OSError that it meets is raised in all."
+    def ask(
+        self,
+        question: Callable[[], Any],  # asked by the main process alone
+    ) -> Any:
+        """Its answer, in every process; the ValueError or OSError that it meets is
+        raised in all."""
         from accelerate.utils import broadcast_object_list
         answer, error = None, None
         if self.main:
@@ -135,7 +158,8 @@ class Processes(Engine):
              mark: int,  # the signal that asked this process to stop; 0: none
              step: int,  # steps so far
             ) -> int:    # the signal for which all stop here; 0: none
-        "Every 10 steps, whether one of the processes was asked, or has lost its launcher."
+        """Every 10 steps, whether one of the processes was asked, or has lost its
+        launcher."""
         if step % EVERY:
             return 0
         from accelerate.utils import gather_object
@@ -144,11 +168,15 @@ class Processes(Engine):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        "Inside the block the loss of another process is a ConnectionError in a sentence."
+        """Inside the block the loss of another process is a ConnectionError in a
+        sentence."""
         try:
             yield
         except RuntimeError as e:
-            if not any(word in str(e).lower() for word in ("connection", "gloo", "nccl", "peer", "store")):
+            if not any(
+                word in str(e).lower()
+                for word in ("connection", "gloo", "nccl", "peer", "store")
+            ):
                 raise
             raise ConnectionError(LOST) from e
 
@@ -157,11 +185,14 @@ class Processes(Engine):
         self.accelerator.wait_for_everyone()
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-11
-def engine_for(device: str = "auto",     # "auto", "cpu", "cuda", "cuda:1", "mps"
-               precision: str = "auto",  # "auto", "fp32", "bf16" or "fp16"
-               run: Path | None = None,  # folder of a run that goes on: "auto" is then its precision
-              ) -> Engine:               # plain, or for several processes where a launcher has started them
-    "Where and how to compute. ValueError for a device that is absent, or a precision that it lacks."
+def engine_for(
+    device: str = "auto",     # "auto", "cpu", "cuda", "cuda:1", "mps"
+    precision: str = "auto",  # "auto", "fp32", "bf16" or "fp16"
+    # folder of a run that goes on: "auto" is then its precision
+    run: Path | None = None,
+) -> Engine:  # plain, or for several processes where a launcher has started them
+    """Where and how to compute. ValueError for a device that is absent, or a
+    precision that it lacks."""
     where = pick_device(device)
     if world() > 1:
         engine = Processes(where)
@@ -176,35 +207,48 @@ def engine_for(device: str = "auto",     # "auto", "cpu", "cuda", "cuda:1", "mps
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-11b
 def leave(status: int,  # for the launcher: 0, or why not
          ) -> NoReturn:
-    "End this process after what is registered for its end, without the shutdown of the interpreter."
+    """End this process after what is registered for its end, without the shutdown of
+    the interpreter."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-41
-TRACKERS = {"tensorboard": "'dcgan[track]'", "wandb": "wandb", "trackio": "trackio"}  # name: what pip installs
+# name: what pip installs
+TRACKERS = {"tensorboard": "'dcgan[track]'", "wandb": "wandb", "trackio": "trackio"}
 
 class Track:
-    "A callback that shows a run to a tracker: each row of its history, and the samples of its fixed z."
-    def __init__(self,
-                 name: str,           # tensorboard, wandb or trackio
-                 folder: RunFolder):  # that keeps the run, named before this callback; TensorBoard's files go there
+    """A callback that shows a run to a tracker: each row of its history, and the
+    samples of its fixed z."""
+    def __init__(
+        self,
+        name: str,  # tensorboard, wandb or trackio
+        # that keeps the run, named before this callback; TensorBoard's files go there
+        folder: RunFolder,
+    ):
         if find_spec(known("tracker", name, TRACKERS)) is None:
-            raise ValueError(f"track={name!r} needs {name}, which is not installed: pip install {TRACKERS[name]}")
+            raise ValueError(
+                f"track={name!r} needs {name}, which is not installed: pip install"
+                f" {TRACKERS[name]}"
+            )
         self.name, self.folder, self.tracker = name, folder, None
 
     def begin(self, trainer: Trainer) -> None:  # about to train
-        "The tracker, told what is trained; where a run goes on, its last row and picture again."
+        """The tracker, told what is trained; where a run goes on, its last row and
+        picture again."""
         if not trainer.engine.main:
             return
         from accelerate import PartialState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
         path, start = self.folder.path, trainer.step
         told = ("tensorboard", path) if self.name == "tensorboard" else ("dcgan",)
-        more = {"purge_step": start} if self.name == "tensorboard" else {"name": path.name}
+        more = (
+            {"purge_step": start} if self.name == "tensorboard" else {"name": path.name}
+        )
         with without(() if trainer.engine.world > 1 else (*LAUNCHED, *FOREIGN)):
-            PartialState(cpu=trainer.engine.device.type == "cpu")  # whom accelerate asks which process is the main one
+            # whom accelerate asks which process is the main one
+            PartialState(cpu=trainer.engine.device.type == "cpu")
         self.tracker = LOGGER_TYPE_TO_CLASS[self.name](*told, **more)
         self.tracker.start()
         self.tracker.log({"command": command(trainer.recipe)}, step=start)
@@ -213,7 +257,9 @@ class Track:
 
     def after_step(self, trainer: Trainer) -> None:  # a step further
         "A row that is complete, and the picture that is due."
-        if trainer.step % len(trainer.batches):  # the last row of an epoch is complete when it is kept
+        if trainer.step % len(
+            trainer.batches
+        ):  # the last row of an epoch is complete when it is kept
             self.send(trainer)
         self.draw(trainer)
 
@@ -229,7 +275,8 @@ class Track:
             self.tracker.log(row, step=trainer.step)
 
     def draw(self, trainer: Trainer) -> None:  # any
-        "The fixed z, where a picture of them is due; Trackio's class takes numbers only."
+        """The fixed z, where a picture of them is due; Trackio's class takes numbers
+        only."""
         due = trainer.step % trainer.recipe.sample_every == 0
         if due and hasattr(self.tracker, "log_images"):
             sheet = grid(trainer.best_G.sample(64, seed=trainer.recipe.seed))

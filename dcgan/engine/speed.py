@@ -56,7 +56,10 @@ def rate(run: Iterator[int],   # gives a number of images after each step
         ) -> float:            # images a second
     "How fast a loop is over the next so many seconds, one step at least."
     if not hasattr(run, "__next__"):
-        raise ValueError(f"run is {shown(run)}; it must be a loop that was begun, such as ours(trainer).")
+        raise ValueError(
+            f"run is {shown(run)}; it must be a loop that was begun, such as"
+            " ours(trainer)."
+        )
     check_seconds(seconds)
     device = torch.device(pick_device(str(device)))
     start, seen = perf_counter(), 0
@@ -72,10 +75,14 @@ def peak_memory(device: str | torch.device = "cpu", # of which the memory is ask
     device = pick_device(str(device))
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if (status := Path("/proc/self/status")).exists() and "VmHWM:" in (text := status.read_text()):
+    if (status := Path("/proc/self/status")).exists() and "VmHWM:" in (
+        text := status.read_text()
+    ):
         return int(text.split("VmHWM:")[1].split()[0]) / 2**10
     from resource import RUSAGE_SELF, getrusage
-    return getrusage(RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return getrusage(RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-10
 def begun(name: str,            # "textbook" or "ours"
@@ -94,7 +101,8 @@ def begun(name: str,            # "textbook" or "ours"
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-10b
 def obey(name: str, # "textbook" or "ours"
         ) -> None:
-    "A loop's process: read what to train; then, for each number of seconds that comes, answer images/s and MiB at most so far."
+    """A loop's process: read what to train; then, for each number of seconds that
+    comes, answer images/s and MiB at most so far."""
     orders, answers = sys.stdin.buffer, sys.stdout.buffer
     def answer(said): pickle.dump(said, answers), answers.flush()
     try:
@@ -115,19 +123,29 @@ class Runner:
     "A loop in a process of its own, which trains when it is told to."
     def __init__(self,
                  name: str):  # "textbook" or "ours"
-        command = [sys.executable, "-c", f"from dcgan.engine.speed import obey; obey({name!r})"]
+        command = [
+            sys.executable, "-c",
+            f"from dcgan.engine.speed import obey; obey({name!r})",
+        ]
         self.name = name
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def ask(self,
             order):  # first what to train, then numbers of seconds
-        "What it answers; raises what went wrong there, ConnectionError where the process is gone."
+        """What it answers; raises what went wrong there, ConnectionError where the
+        process is gone."""
         try:
             pickle.dump(order, self.process.stdin)
             self.process.stdin.flush()
             said = pickle.load(self.process.stdout)
         except (EOFError, ConnectionError):
-            raise ConnectionError(f"The process of the loop {self.name!r} is gone; was there enough memory?") from None
+            raise ConnectionError(
+                f"The process of the loop {self.name!r} is gone; was there enough"
+                " memory?"
+            ) from None
         if isinstance(said, Exception):
             raise said
         return said
@@ -156,7 +174,8 @@ class Race(NamedTuple):
     laps: list[Lap]       # one for each round
     device: torch.device  # where it was run
     precision: str        # of ours: "fp32", "bf16", …
-    memories: tuple[float, float] = (0., 0.)  # MiB at most of either process (on a GPU: there), without the textbook's workers
+    # MiB at most of either process (on a GPU: there), without the textbook's workers
+    memories: tuple[float, float] = (0., 0.)
     busy: float = 0.      # cores that others used before the start
 
     @property
@@ -178,33 +197,45 @@ def check_race(recipe: Recipe,   # should be what both train
     "ValueError for what can't be raced."
     must_be(Recipe, recipe=recipe)
     if recipe.classes:
-        raise ValueError(f"{recipe.name} takes classes, and the copied loop that it would be raced against knows none; "
-                         "race a recipe without them, such as digits.")
+        raise ValueError(
+            f"{recipe.name} takes classes, and the copied loop that it would be raced"
+            " against knows none; race a recipe without them, such as digits."
+        )
     check_bytes(images, "race")
     whole(1, rounds=rounds)
     check_seconds(seconds)
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-15
-def race(recipe: Recipe,           # what both train; its `net` is one that the package has
-         images: Tensor,           # uint8 (n, c, h, w), the same for both
-         rounds: int = 5,          # turns of each, from 1
-         seconds: float = 60.,     # of the whole race, the warm-up (as long as a round) among them
-         precision: str = "auto",  # of ours; the textbook's is fp32
-         device: str = "auto",     # of both
-        ) -> Race:
-    "Let the textbook's loop and ours take turns, each in its process. ValueError for no rounds or no time, and for what a trainer refuses."
+def race(
+    recipe: Recipe,           # what both train; its `net` is one that the package has
+    images: Tensor,           # uint8 (n, c, h, w), the same for both
+    rounds: int = 5,          # turns of each, from 1
+    # of the whole race, the warm-up (as long as a round) among them
+    seconds: float = 60.,
+    precision: str = "auto",  # of ours; the textbook's is fp32
+    device: str = "auto",     # of both
+) -> Race:
+    """Let the textbook's loop and ours take turns, each in its process. ValueError
+    for no rounds or no time, and for what a trainer refuses."""
     check_race(recipe, images, rounds, seconds)
     where = torch.device(pick_device(str(device)))
-    precision, turn, busy = pick_precision(precision, where), seconds / (2 * rounds + 2), busy_cores()
-    images = images[:len(images) - (len(images) % recipe.batch_size == 1)]  # BatchNorm can't take one image
-    job = recipe.replace(epochs=10**6), images.numpy(), precision, where, torch.get_num_threads()
+    precision, turn, busy = (
+        pick_precision(precision, where), seconds / (2 * rounds + 2), busy_cores(),
+    )
+    # BatchNorm can't take one image
+    images = images[:len(images) - (len(images) % recipe.batch_size == 1)]
+    job = (
+        recipe.replace(epochs=10**6), images.numpy(), precision, where,
+        torch.get_num_threads(),
+    )
     runners = [Runner(name) for name in Lap._fields]
     try:
         for order in job, turn:  # the first turn warms up
             for runner in runners:
                 runner.ask(order)
         turns = [
-            [runner.ask(turn) for runner in runners[::way]][::way] for way in ((1, -1) * rounds)[:rounds]
+            [runner.ask(turn) for runner in runners[::way]][::way]
+            for way in ((1, -1) * rounds)[:rounds]
         ]  # who begins, changes
     finally:
         for runner in runners:
@@ -215,11 +246,13 @@ def race(recipe: Recipe,           # what both train; its `net` is one that the 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-37
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def peak(dtype: torch.dtype = torch.float32,  # of the matrices
-         device: str | torch.device = "cpu",  # that multiplies
-         sizes: Sequence[int] = (),           # sides of the matrices; none: some that suit the device
-         repeats: int = 3,                    # the best one counts
-        ) -> float:                           # GFLOP/s
+def peak(
+    dtype: torch.dtype = torch.float32,  # of the matrices
+    device: str | torch.device = "cpu",  # that multiplies
+    # sides of the matrices; none: some that suit the device
+    sizes: Sequence[int] = (),
+    repeats: int = 3,                    # the best one counts
+) -> float:  # GFLOP/s
     "The rate of the best matrix product."
     must_be(torch.dtype, dtype=dtype)
     must_be(Sequence, sizes=sizes)
@@ -235,19 +268,23 @@ def peak(dtype: torch.dtype = torch.float32,  # of the matrices
                 a @ b
             settle(device)
             if repeat:
-                best = max(best, (10 if gpu else 1) * 2 * n**3 / (perf_counter() - start))  # the first warms up
+                best = max(
+                    best, (10 if gpu else 1) * 2 * n**3 / (perf_counter() - start)
+                )  # the first warms up
     return best / 1e9
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-42
-def standings(recipe: Recipe,     # that was raced
-              found: Race,        # over
-              limit: float = 0.,  # from `peak`, in its precision, GFLOP/s; 0: measure it now
-             ) -> str:            # a table and what it means
+def standings(
+    recipe: Recipe,     # that was raced
+    found: Race,        # over
+    limit: float = 0.,  # from `peak`, in its precision, GFLOP/s; 0: measure it now
+) -> str:  # a table and what it means
     "A race, its cost on paper, and the shares of the peak, as text."
     must_be(Race, found=found)
     if not isinstance(limit, Real) or not 0 <= limit < 1e12 or not found.laps:
         raise ValueError(
-            f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit of at least 0 and a round are needed."
+            f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit"
+            " of at least 0 and a round are needed."
         )
     limit = limit or peak(DTYPES[found.precision], found.device)
     c, (least, most) = cost(recipe), found.spread
@@ -256,19 +293,51 @@ def standings(recipe: Recipe,     # that was raced
         rates = [getattr(lap, name) for lap in found.laps]
         work = 2 * textbook_macs(recipe) if name == "textbook" else c.flops
         share = work * median(rates) / 1e9 / limit
-        rows.append((name, f"{median(rates):,.1f}", f"{min(rates):,.1f} to {max(rates):,.1f}", f"{share:.1%}"))
-    lines = [str(Table((recipe.name, "images/s", "least to most", "of the peak"), rows, words=[recipe.name]))]
+        rows.append(
+            (
+                name, f"{median(rates):,.1f}",
+                f"{min(rates):,.1f} to {max(rates):,.1f}", f"{share:.1%}",
+            )
+        )
+    lines = [
+        str(
+            Table(
+                (recipe.name, "images/s", "least to most", "of the peak"), rows,
+                words=[recipe.name],
+            )
+        )
+    ]
     if found.busy > 0.5:
-        lines.append(f"other programs kept {found.busy:.1f} cores busy at the start: race again on a quiet machine")
+        lines.append(
+            f"other programs kept {found.busy:.1f} cores busy at the start: race again"
+            " on a quiet machine"
+        )
     mib = memory(recipe, recipe.batch_size, found.precision) / 2**20
-    return "\n".join([
-        *lines,
-        f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in {len(found.laps)} rounds); "
-        f"MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}",
-        f"{c.d_macs / 1e6:,.1f} + {c.g_macs / 1e6:,.1f} million multiply-adds an image (D's step + G's; "
-        f"the textbook's: {textbook_macs(recipe) / 1e6:,.1f}),",
-        f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about {mib:,.0f} MiB with its maps",
-        f"{recipe.image_size}×{recipe.image_size}×{recipe.channels}, {recipe.filters} filters, "
-        f"batch {recipe.batch_size}; {found.device}, ours in {found.precision}, the textbook's in fp32;",
-        f"peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s; torch {torch.__version__}",
-    ])
+    return "\n".join(
+        [
+            *lines,
+            (
+                f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in"
+                f" {len(found.laps)} rounds); MiB at most: {found.memories[0]:,.0f} and"
+                f" {found.memories[1]:,.0f}"
+            ),
+            (
+                f"{c.d_macs / 1e6:,.1f} + {c.g_macs / 1e6:,.1f} million multiply-adds"
+                " an image (D's step + G's; the textbook's:"
+                f" {textbook_macs(recipe) / 1e6:,.1f}),"
+            ),
+            (
+                f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about"
+                f" {mib:,.0f} MiB with its maps"
+            ),
+            (
+                f"{recipe.image_size}×{recipe.image_size}×{recipe.channels},"
+                f" {recipe.filters} filters, batch {recipe.batch_size}; {found.device},"
+                f" ours in {found.precision}, the textbook's in fp32;"
+            ),
+            (
+                f"peak of matrix products in {found.precision}: {limit:,.0f} GFLOP/s;"
+                f" torch {torch.__version__}"
+            ),
+        ]
+    )

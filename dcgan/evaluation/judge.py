@@ -24,14 +24,21 @@ from ..values import known, must_be, shown, whole
 from ..weights import ASSETS, Network
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-06
-def judge_layers(in_shape: tuple,    # (c, h, w) of the images, square, at least 8 pixels
-                 width: int = 16,    # channels of the first layer
-                 features: int = 64, # numbers that describe an image
-                ) -> tuple[Row, ...]:
-    "3×3 convolutions, strided down to a quarter of (at most) 32 pixels, then `features` numbers."
+def judge_layers(
+    in_shape: tuple,     # (c, h, w) of the images, square, at least 8 pixels
+    width: int = 16,     # channels of the first layer
+    features: int = 64,  # numbers that describe an image
+) -> tuple[Row, ...]:
+    """3×3 convolutions, strided down to a quarter of (at most) 32 pixels, then
+    `features` numbers."""
     if not isinstance(in_shape, (tuple, list)) or len(in_shape) != 3:
-        raise ValueError(f"in_shape is {shown(in_shape)}; it must be (c, h, w) of the images.")
-    whole(1, channels=in_shape[0], height=in_shape[1], side=in_shape[2], width=width, features=features)
+        raise ValueError(
+            f"in_shape is {shown(in_shape)}; it must be (c, h, w) of the images."
+        )
+    whole(
+        1, channels=in_shape[0], height=in_shape[1], side=in_shape[2], width=width,
+        features=features,
+    )
     def conv(out, stride):
         return Row("conv", out, 3, stride, 1, True, "relu", False)
     halvings = (ceil(in_shape[1] / 32) - 1).bit_length()
@@ -41,45 +48,65 @@ def judge_layers(in_shape: tuple,    # (c, h, w) of the images, square, at least
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-09
 class Judge(Network):
-    "A classifier: x of shape (b, c, h, w) → logits; `features(x)` is the layer before them."
-    def __init__(self,
-                 layers: list,        # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in the features
-                 in_shape: list,      # (c, h, w) of the images
-                 classes: list):      # for each question that it answers, how many answers there are
+    """A classifier: x of shape (b, c, h, w) → logits; `features(x)` is the layer
+    before them."""
+    def __init__(
+        self,
+        # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in the
+        # features
+        layers: list,
+        in_shape: list,  # (c, h, w) of the images
+        classes: list,   # for each question that it answers, how many answers there are
+    ):
         super().__init__()
         rows, self.table = table_from(layers, in_shape)
         self.in_shape, self.classes = self.table.in_shape, _answers(classes)
         if len(self.in_shape) != 3 or len(self.table.out_shape) != 1:
-            raise ValueError(f"The table leads from {self.in_shape} to {self.table.out_shape}; a judge's leads from (c, h, w) "
-                             "to (features,).")
+            raise ValueError(
+                f"The table leads from {self.in_shape} to {self.table.out_shape}; a"
+                " judge's leads from (c, h, w) to (features,)."
+            )
         self.num_features, = self.table.out_shape
-        with torch.random.fork_rng(devices=[]):  # a judge called in the middle of a training takes no random number from it
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a judge called in the middle of a training takes no random number from it
             self.layers = blocks(rows, self.in_shape, 0.)
             self.head = nn.Linear(self.num_features, sum(self.classes))
 
     def features(self,
                  x: Tensor,  # (b, c, h, w) in [-1, 1]
                 ) -> Tensor: # (b, num_features)
-        "The feature space in which images are compared. ValueError for images of another shape."
+        """The feature space in which images are compared. ValueError for images of
+        another shape."""
         check_maps(x, "The images")
         if x.shape[1:] != self.in_shape:
             (c, h, w), (c2, h2, w2) = x.shape[1:], self.in_shape
-            raise ValueError(f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this judge takes {h2}×{w2} with {c2}: "
-                             "have them resized, or take a judge of such images.")
+            raise ValueError(
+                f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this"
+                f" judge takes {h2}×{w2} with {c2}: have them resized, or take a judge"
+                " of such images."
+            )
         return self.layers(x.to(self.head.weight.dtype))
 
-    def forward(self,
-                x: Tensor,  # (b, c, h, w) in [-1, 1]
-               ) -> Tensor: # logits, (b, sum of classes): the answers to each question side by side
+    def forward(
+        self,
+        x: Tensor,  # (b, c, h, w) in [-1, 1]
+    ) -> Tensor:  # logits, (b, sum of classes): the questions side by side
         return self.head(self.features(x))
 
     def answers(self,
                 logits: Tensor,        # (b, sum of classes)
                ) -> tuple[Tensor, ...]: # for each question, logits (b, answers)
         "The logits, question by question."
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != sum(self.classes):
+        if (
+            not isinstance(logits, Tensor)
+            or logits.ndim != 2
+            or logits.shape[1] != sum(self.classes)
+        ):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else shown(logits)
-            raise ValueError(f"The logits are {given}; this judge gives (b, {sum(self.classes)}).")
+            raise ValueError(
+                f"The logits are {given}; this judge gives (b, {sum(self.classes)})."
+            )
         return logits.split(self.classes, 1)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-09b
@@ -87,14 +114,25 @@ def check_maps(x,         # should be images or maps, float (b, c, h, w)
                what: str, # how the error calls them
               ) -> None:
     "ValueError unless it is a float tensor with four axes, none of them empty."
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 4 or 0 in x.shape:
+    if (
+        not isinstance(x, Tensor)
+        or not x.is_floating_point()
+        or x.ndim != 4
+        or 0 in x.shape
+    ):
         given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else shown(x)
-        raise ValueError(f"{what} are {given}; they must be a float tensor (n, c, h, w), n at least 1.")
+        raise ValueError(
+            f"{what} are {given}; they must be a float tensor (n, c, h, w), n at"
+            " least 1."
+        )
 
 def _answers(classes) -> tuple[int, ...]:
     "For each question, how many answers there are; ValueError for none."
     if not isinstance(classes, (tuple, list)) or not classes:
-        raise ValueError(f"classes is {shown(classes)}; it must list how many answers each question has.")
+        raise ValueError(
+            f"classes is {shown(classes)}; it must list how many answers each question"
+            " has."
+        )
     for answers in classes:
         whole(1, classes=answers)
     return tuple(int(answers) for answers in classes)
@@ -102,12 +140,16 @@ def _answers(classes) -> tuple[int, ...]:
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-12
 def _check_size(name: str, value) -> None:
     if not isinstance(value, Real) or not 0 <= value < 1e6:
-        raise ValueError(f"{name} is {shown(value)}; it must be a number of at least 0.")
+        raise ValueError(
+            f"{name} is {shown(value)}; it must be a number of at least 0."
+        )
 
-def moved(x: Tensor,              # (b, c, h, w)
-          g: torch.Generator,     # decides how
-          strength: float = 1.,   # 0: nothing; 1: ±12 degrees, ±12 % in both sizes, ±2 pixels of 28
-         ) -> Tensor:             # the same shape
+def moved(
+    x: Tensor,           # (b, c, h, w)
+    g: torch.Generator,  # decides how
+    # 0: nothing; 1: ±12 degrees, ±12 % in both sizes, ±2 pixels of 28
+    strength: float = 1.,
+) -> Tensor:  # the same shape
     "Each image turned, stretched and shifted a little, by its own random amounts."
     check_maps(x, "The images")
     must_be(torch.Generator, g=g)
@@ -115,31 +157,43 @@ def moved(x: Tensor,              # (b, c, h, w)
     u = (torch.rand(5, len(x), generator=g) * 2 - 1) * strength
     turn, wide, tall = torch.deg2rad(12 * u[0]), 1 + .12 * u[1], 1 + .12 * u[2]
     cos, sin = turn.cos(), turn.sin()
-    theta = torch.stack([cos * wide, -sin * wide, u[3] / 7, sin * tall, cos * tall, u[4] / 7], 1)
-    where = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False).to(x.dtype)
+    theta = torch.stack(
+        [cos * wide, -sin * wide, u[3] / 7, sin * tall, cos * tall, u[4] / 7], 1
+    )
+    where = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False).to(
+        x.dtype
+    )
     return F.grid_sample(x, where, padding_mode="border", align_corners=False)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-16
-def train_judge(images: Tensor,         # uint8 (n, c, h, w)
-                labels: Tensor,         # int64 (n,), or (n, questions)
-                epochs: int = 30,       # times through the images
-                augment: float = 1.,    # strength of `moved`
-                seed: int = 0,          # decides weights, order and movements
-                width: int = 16,        # of the first layer
-                features: int = 64,     # of the last but one
-                batch: int = 100,       # images a step
-                lr: float = 2e-3,       # AdamW's highest rate; it rises, then falls to 0
-               ) -> Judge:              # in eval mode
-    "A classifier of these images, on the CPU. ValueError where there are too few images for a batch."
+def train_judge(
+    images: Tensor,       # uint8 (n, c, h, w)
+    labels: Tensor,       # int64 (n,), or (n, questions)
+    epochs: int = 30,     # times through the images
+    augment: float = 1.,  # strength of `moved`
+    seed: int = 0,        # decides weights, order and movements
+    width: int = 16,      # of the first layer
+    features: int = 64,   # of the last but one
+    batch: int = 100,     # images a step
+    lr: float = 2e-3,     # AdamW's highest rate; it rises, then falls to 0
+) -> Judge:  # in eval mode
+    """A classifier of these images, on the CPU. ValueError where there are too few
+    images for a batch."""
     whole(1, epochs=epochs, width=width, features=features)
     labels = _check_lesson(images, labels, batch, augment, lr, seed)
-    judge = Judge(judge_layers(images.shape[1:], width, features), images.shape[1:], (labels.amax(0) + 1).tolist())
+    judge = Judge(
+        judge_layers(images.shape[1:], width, features), images.shape[1:],
+        (labels.amax(0) + 1).tolist(),
+    )
     init_weights(judge, None, seed, part=3)
     opt = torch.optim.AdamW(judge.parameters(), lr=lr, weight_decay=.01)
     for i, g in _one_cycle(opt, lr, len(images), int(batch), int(epochs), seed):
         x = moved(to_x(images[i]), g, augment) if augment else to_x(images[i])
         said = judge.answers(judge(x))
-        loss = sum(F.cross_entropy(a, y, label_smoothing=.05) for a, y in zip(said, labels[i].T)) / len(said)
+        loss = sum(
+            F.cross_entropy(a, y, label_smoothing=0.05)
+            for a, y in zip(said, labels[i].T)
+        ) / len(said)
         opt.zero_grad()
         loss.backward()
         opt.step()
@@ -147,36 +201,63 @@ def train_judge(images: Tensor,         # uint8 (n, c, h, w)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-16b
 def _check_labels(labels, n: int) -> Tensor:
-    "The labels, int64, a column for each question. ValueError unless each of n images has one from 0 on for each."
-    given = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else shown(labels)
+    """The labels, int64, a column for each question. ValueError unless each of n
+    images has one from 0 on for each."""
+    given = (
+        f"{labels.dtype} {tuple(labels.shape)}"
+        if isinstance(labels, Tensor)
+        else shown(labels)
+    )
     kinds = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
-    if not isinstance(labels, Tensor) or labels.dtype not in kinds or labels.ndim not in (1, 2) or labels.numel() == 0:
-        raise ValueError(f"The labels are {given}; they must be whole numbers, (n,) or (n, questions).")
+    if (
+        not isinstance(labels, Tensor)
+        or labels.dtype not in kinds
+        or labels.ndim not in (1, 2)
+        or labels.numel() == 0
+    ):
+        raise ValueError(
+            f"The labels are {given}; they must be whole numbers, (n,) or (n,"
+            " questions)."
+        )
     if len(labels) != n:
-        raise ValueError(f"There are {len(labels)} labels for {n} images; one for each is needed.")
+        raise ValueError(
+            f"There are {len(labels)} labels for {n} images; one for each is needed."
+        )
     if labels.min() < 0:
-        raise ValueError(f"The least label is {labels.min().item()}; labels count from 0.")
+        raise ValueError(
+            f"The least label is {labels.min().item()}; labels count from 0."
+        )
     return labels.long().view(n, -1)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-16c
 def _check_lesson(images, labels, batch, augment, lr, seed) -> Tensor:
-    "The labels, a column for each question; ValueError for images or labels that no judge can learn from."
+    """The labels, a column for each question; ValueError for images or labels that
+    no judge can learn from."""
     whole(2, batch=batch)
     whole(0, seed=seed)
     labels = _check_labels(labels, len(check_bytes(images, "train_judge")))
     if len(images) < batch:
-        raise ValueError(f"A judge needs at least {batch} images to learn from, these are {len(images)}.")
+        raise ValueError(
+            f"A judge needs at least {batch} images to learn from, these are"
+            f" {len(images)}."
+        )
     if labels.max() == 0:
-        raise ValueError("All labels are 0; a judge learns to tell two classes or more apart.")
+        raise ValueError(
+            "All labels are 0; a judge learns to tell two classes or more apart."
+        )
     _check_size("augment", augment)
     if not isinstance(lr, Real) or not 0 < lr <= 1:
         raise ValueError(f"lr is {shown(lr)}; it must be above 0 and at most 1.")
     return labels
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-17
-def _one_cycle(opt: torch.optim.Optimizer, lr: float, n: int, batch: int, epochs: int, seed: int):
-    "Which images each step sees, and a random generator; between them the learning rate rises to lr, then falls to 0."
-    g, steps = generator_for(seed, 4), n // batch  # what fills no batch sits out the epoch
+def _one_cycle(
+    opt: torch.optim.Optimizer, lr: float, n: int, batch: int, epochs: int, seed: int
+):
+    """Which images each step sees, and a random generator; between them the learning
+    rate rises to lr, then falls to 0."""
+    # what fills no batch sits out the epoch
+    g, steps = generator_for(seed, 4), n // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=epochs * steps)
     for _ in range(epochs):
         for i in torch.randperm(n, generator=g).split(batch)[:steps]:
@@ -193,7 +274,10 @@ def accuracy(judge: Judge,     # in eval mode
     must_be(Judge, judge=judge)
     labels = _check_labels(labels, len(check_bytes(images, "accuracy")))
     said = judge.answers(torch.cat([judge(to_x(part)) for part in images.split(500)]))
-    return [(a.argmax(1) == y).float().mean().item() for a, y in zip(said, labels.T, strict=True)]
+    return [
+        (a.argmax(1) == y).float().mean().item()
+        for a, y in zip(said, labels.T, strict=True)
+    ]
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-22
 def digit_judge() -> Judge:
@@ -201,7 +285,10 @@ def digit_judge() -> Judge:
     return Judge.from_pretrained(ASSETS / "judges/digits").eval()
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-31
-QUESTIONS = "hair_colour", "background", "skin", "hair_length", "smile", "glasses", "hat", "turn"  # of a drawn face
+QUESTIONS = (
+    "hair_colour", "background", "skin", "hair_length", "smile", "glasses", "hat",
+    "turn",
+)  # of a drawn face
 _STEPS = 5  # into which a factor that may be any number is cut
 
 def face_labels(n: int,         # faces of the bank "faces": seed 0,
@@ -213,28 +300,44 @@ def face_labels(n: int,         # faces of the bank "faces": seed 0,
     drawn = face_factors(n, start=start)
     def answer(name):
         value, f = torch.as_tensor(drawn[name]), FACTORS[name]
-        return value.long() if f.names else ((value - f.low) / (f.high - f.low) * _STEPS).long().clamp(0, _STEPS - 1)
+        return (
+            value.long()
+            if f.names
+            else ((value - f.low) / (f.high - f.low) * _STEPS)
+            .long()
+            .clamp(0, _STEPS - 1)
+        )
     return torch.stack([answer(name) for name in QUESTIONS], 1)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-31b
-def labels_of(bank: Bank,           # all images of a split
-              split: str = "train", # which split: of faces, the two are drawn from different places
-             ) -> Tensor:           # int64 (n,) or (n, questions)
-    "What a judge of these images has to learn. ValueError where nothing is known of them."
+def labels_of(
+    bank: Bank,  # all images of a split
+    # which split: of faces, the two are drawn from different places
+    split: str = "train",
+) -> Tensor:  # int64 (n,) or (n, questions)
+    """What a judge of these images has to learn. ValueError where nothing is known
+    of them."""
     must_be(Bank, bank=bank)
     known("split", split, ("train", "test"))
     if bank.name == "faces":
         return face_labels(len(bank.images), 0 if split == "train" else 10_000_000)
     if bank.labels is None:
-        raise ValueError(f"{bank.name} has no labels, and a judge learns from labels: take a data set that has some.")
+        raise ValueError(
+            f"{bank.name} has no labels, and a judge learns from labels: take a data"
+            " set that has some."
+        )
     return bank.labels
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-36
-def judge_for(bank: Bank,                   # the training images; its name decides
-              data_dir: str | None = None,  # where the cache is; None: $DCGAN_DATA, or else ./data
-              epochs: int | None = None,    # times through the images; None: about 120,000 images in all
-             ) -> Judge:                    # in eval mode
-    "The shipped judge for digits and mnist; else one trained on the bank, once. ValueError where there are no labels."
+def judge_for(
+    bank: Bank,  # the training images; its name decides
+    # where the cache is; None: $DCGAN_DATA, or else ./data
+    data_dir: str | None = None,
+    # times through the images; None: about 120,000 images in all
+    epochs: int | None = None,
+) -> Judge:  # in eval mode
+    """The shipped judge for digits and mnist; else one trained on the bank, once.
+    ValueError where there are no labels."""
     must_be(Bank, bank=bank)
     must_be(str, name=bank.name)
     check_bytes(bank.images, bank.name)
@@ -243,13 +346,21 @@ def judge_for(bank: Bank,                   # the training images; its name deci
     if bank.name in ("digits", "mnist"):
         return digit_judge()
     labels, root = labels_of(bank), cache_root(data_root(data_dir))
-    settings = {"epochs": int(epochs) if epochs else max(2, ceil(120_000 / len(bank.images))),
-                "augment": 0. if bank.name == "faces" else 1.}
+    settings = {
+        "epochs": int(epochs) if epochs else max(2, ceil(120_000 / len(bank.images))),
+        "augment": 0.0 if bank.name == "faces" else 1.0,
+    }
     def make(folder):
-        print(f"judge of {bank.name}: trained once, on {len(bank.images):,} images, {settings['epochs']} times through; "
-              f"kept in {root}")
+        print(
+            f"judge of {bank.name}: trained once, on {len(bank.images):,} images,"
+            f" {settings['epochs']} times through; kept in {root}"
+        )
         train_judge(bank.images, labels, **settings).save_pretrained(folder)
-    key = [bank.images.shape, *(zlib.crc32(part.contiguous().numpy()) for part in (bank.images, labels)), settings]
+    key = [
+        bank.images.shape,
+        *(zlib.crc32(part.contiguous().numpy()) for part in (bank.images, labels)),
+        settings,
+    ]
     return kept(root, f"judge-{bank.name.split(':')[0]}", key, _read, make)
 
 def _read(folder: Path) -> Judge | None:

@@ -39,13 +39,15 @@ def look(judge: Judge,        # in eval mode
          x: Tensor,           # (n, c, h, w) in [-1, 1]
          batch: int = 250,    # images at a time
         ) -> Look:
-    "Features and class probabilities. ValueError for images out of range, or of a shape that the judge does not take."
+    """Features and class probabilities. ValueError for images out of range, or of a
+    shape that the judge does not take."""
     must_be(Judge, judge=judge)
     whole(1, batch=batch)
     x = check_images(x)
     if len(x) >= 16 and x.min() >= 0 and x.max() > .5:
         warnings.warn(
-            "none of these images has a pixel below 0: if they were scaled to [0, 1], give 2 * x - 1",
+            "none of these images has a pixel below 0: if they were scaled to [0, 1],"
+            " give 2 * x - 1",
             stacklevel=3,
         )
     features = torch.cat([judge.features(part) for part in x.split(int(batch))])
@@ -56,21 +58,32 @@ def check_features(*sets: Tensor,        # each should be features (n, d)
                   ) -> tuple[Tensor, ...]: # the same, of one type
     "ValueError unless all are float tensors (n, d) of finite numbers, of the same d."
     for a in sets:
-        if not isinstance(a, Tensor) or not a.is_floating_point() or a.ndim != 2 or 0 in a.shape:
+        if (
+            not isinstance(a, Tensor)
+            or not a.is_floating_point()
+            or a.ndim != 2
+            or 0 in a.shape
+        ):
             given = f"{a.dtype} {tuple(a.shape)}" if isinstance(a, Tensor) else shown(a)
             raise ValueError(
-                f"Features must be a float tensor (n, d), n and d at least 1, such as look(judge, x).features; got {given}."
+                "Features must be a float tensor (n, d), n and d at least 1, such as"
+                f" look(judge, x).features; got {given}."
             )
         if a.shape[1] != sets[0].shape[1]:
             raise ValueError(
-                f"Features of {sets[0].shape[1]} and of {a.shape[1]} numbers can't be compared; take both from one judge."
+                f"Features of {sets[0].shape[1]} and of {a.shape[1]} numbers can't be"
+                " compared; take both from one judge."
             )
         if odd := (~a.isfinite()).any(1).sum().item():
             raise ValueError(
-                f"{odd} of {len(a)} samples have features that are nan or infinite; look for them in the images or the network."
+                f"{odd} of {len(a)} samples have features that are nan or infinite;"
+                " look for them in the images or the network."
             )
     widest = max((a.dtype for a in sets), key=lambda dtype: torch.finfo(dtype).bits)
-    return tuple(a.detach().to(widest if torch.finfo(widest).bits > 16 else torch.float32) for a in sets)
+    return tuple(
+        a.detach().to(widest if torch.finfo(widest).bits > 16 else torch.float32)
+        for a in sets
+    )
 
 # %% ../../nbs/12_metrics.ipynb #12-09
 class Stored(nn.Identity):
@@ -86,14 +99,17 @@ def enough(a: Tensor,   # features (n, d)
     a, = check_features(a)
     n, d = a.shape
     if n <= d:
-        raise ValueError(f"{n} samples are too few for the covariance of {d} features; at least {d + 1} are needed, "
-                                "and 1,000 are good.")
+        raise ValueError(
+            f"{n} samples are too few for the covariance of {d} features; at least"
+            f" {d + 1} are needed, and 1,000 are good."
+        )
     return a.double()
 
 def frechet(a: Tensor,   # features (n, d)
             b: Tensor,   # features (m, d)
            ) -> float:
-    "Fréchet distance of the Gaussians with means and covariances of a and b (Heusel et al. 2017). ValueError for too few."
+    """Fréchet distance of the Gaussians with means and covariances of a and b
+    (Heusel et al. 2017). ValueError for too few."""
     from torchmetrics.image.fid import FrechetInceptionDistance
     a, b = check_features(a, b)
     metric = FrechetInceptionDistance(Stored(a.shape[1]), input_img_size=(a.shape[1],))
@@ -103,11 +119,13 @@ def frechet(a: Tensor,   # features (n, d)
 
 # %% ../../nbs/12_metrics.ipynb #12-14
 def judge_report() -> dict:
-    "What `make judge` wrote about the digit classifier: accuracies, floors, seed, machine, date."
+    """What `make judge` wrote about the digit classifier: accuracies, floors, seed,
+    machine, date."""
     return json.loads((ASSETS / "judges/digits/report.json").read_text())
 
 # %% ../../nbs/12_metrics.ipynb #12-17
-GREY = torch.tensor([.299, .587, .114]).view(3, 1, 1)  # what each channel adds to brightness
+# what each channel adds to brightness
+GREY = torch.tensor([.299, .587, .114]).view(3, 1, 1)
 
 def fitted(x: Tensor,        # (n, c, h, w) in [-1, 1]
            in_shape: tuple,  # (c, h, w) that a judge takes
@@ -121,7 +139,8 @@ def fitted(x: Tensor,        # (n, c, h, w) in [-1, 1]
         or x.shape[1] not in (1, 3)
     ):
         raise ValueError(
-            f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it and in the images {tuple(x.shape)}."
+            f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it"
+            f" and in the images {tuple(x.shape)}."
         )
     c, h, w = in_shape
     whole(1, height=h, width=w)
@@ -137,11 +156,15 @@ def check_sampler(G,      # should draw images
                  ) -> None:
     "ValueError unless `G.sample(n, seed)` can be asked for."
     if not callable(getattr(G, "sample", None)):
-        raise ValueError(f"G is {shown(G)}; it must be a generator, such as Generator.from_pretrained('digits').")
+        raise ValueError(
+            f"G is {shown(G)}; it must be a generator, such as"
+            " Generator.from_pretrained('digits')."
+        )
     whole(1, n=n)
     if n > 1_000_000:
         raise ValueError(
-            f"n is {n:,}; more than a million images are not kept in memory at once, and 10,000 are plenty."
+            f"n is {n:,}; more than a million images are not kept in memory at once,"
+            " and 10,000 are plenty."
         )
 
 # %% ../../nbs/12_metrics.ipynb #12-19
@@ -156,12 +179,15 @@ def digit_fid(G: Generator,          # whose images
               seed: int = 0,         # decides them
               resize: bool = False,  # make them 28×28 and grey first, if they are not
              ) -> float:
-    "Digit-FID, not Inception FID: Fréchet distance of n samples to the 1,000 held-out digits, in the judge's features."
+    """Digit-FID, not Inception FID: Fréchet distance of n samples to the 1,000
+    held-out digits, in the judge's features."""
     check_sampler(G, n)
     whole(0, seed=seed)
     judge, held_out = _digits_held_out()
     x = G.sample(n, seed).cpu()
-    return frechet(look(judge, fitted(x, judge.in_shape) if resize else x).features, held_out)
+    return frechet(
+        look(judge, fitted(x, judge.in_shape) if resize else x).features, held_out
+    )
 
 # %% ../../nbs/12_metrics.ipynb #12-22
 class KernelDistance(NamedTuple):
@@ -174,13 +200,15 @@ class KernelDistance(NamedTuple):
         return self.value - 2 * self.error, self.value + 2 * self.error
 
 # %% ../../nbs/12_metrics.ipynb #12-22b
-def kernel_distance(a: Tensor,           # features (n, d)
-                    b: Tensor,           # features (m, d)
-                    subsets: int = 50,   # random choices to average over
-                    size: int = 500,     # images in each; at most half of the smaller set
-                    seed: int = 0,       # decides the choices; the global generator is left as it was
-                   ) -> KernelDistance:
-    "Squared MMD, cubic kernel, unbiased (Bińkowski et al. 2018). ValueError for fewer than 4."
+def kernel_distance(
+    a: Tensor,          # features (n, d)
+    b: Tensor,          # features (m, d)
+    subsets: int = 50,  # random choices to average over
+    size: int = 500,    # images in each; at most half of the smaller set
+    seed: int = 0,      # decides the choices; the global generator is left as it was
+) -> KernelDistance:
+    """Squared MMD, cubic kernel, unbiased (Bińkowski et al. 2018). ValueError for
+    fewer than 4."""
     from torchmetrics.image.kid import KernelInceptionDistance
     a, b = check_features(a, b)
     whole(1, subsets=subsets)
@@ -188,10 +216,14 @@ def kernel_distance(a: Tensor,           # features (n, d)
     whole(2, size=size)
     if (n := min(len(a), len(b))) < 4:
         given = "1 sample is" if n == 1 else f"{n} samples are"
-        raise ValueError(f"{given} too few for a kernel distance; at least 4 are needed.")
+        raise ValueError(
+            f"{given} too few for a kernel distance; at least 4 are needed."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it keeps all features in memory
-        metric = KernelInceptionDistance(Stored(a.shape[1]), subsets=int(subsets), subset_size=int(min(size, n // 2)))
+        metric = KernelInceptionDistance(
+            Stored(a.shape[1]), subsets=int(subsets), subset_size=int(min(size, n // 2))
+        )
     metric.update(a.double(), real=False)
     metric.update(b.double(), real=True)
     with torch.random.fork_rng(devices=[]):
@@ -203,23 +235,39 @@ def inside(points: Tensor,   # features (n, d)
            centres: Tensor,  # features (m, d)
            k: int = 3,       # which neighbour among the centres a ball reaches to
           ) -> Tensor:       # bool (n,)
-    "Which points lie in a ball round one of the centres. ValueError for k centres or fewer."
-    return torch.cat([hits.any(1) for hits in _hits(*check_features(points, centres), k)])
+    """Which points lie in a ball round one of the centres. ValueError for k centres
+    or fewer."""
+    return torch.cat(
+        [hits.any(1) for hits in _hits(*check_features(points, centres), k)]
+    )
 
 def _hits(points: Tensor, centres: Tensor, k: int) -> Iterator[Tensor]:
-    "Which points lie in which ball, bool (1000, m) at a time; each ball reaches to the k-th nearest other centre."
+    """Which points lie in which ball, bool (1000, m) at a time; each ball reaches to
+    the k-th nearest other centre."""
     whole(1, k=k)
     if (n := len(centres)) <= k:
-        raise ValueError(f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are needed.")
-    radius = torch.cat([torch.cdist(part, centres).kthvalue(int(k) + 1).values for part in centres.split(1000)])
+        raise ValueError(
+            f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are"
+            " needed."
+        )
+    radius = torch.cat(
+        [
+            torch.cdist(part, centres).kthvalue(int(k) + 1).values
+            for part in centres.split(1000)
+        ]
+    )
     yield from (torch.cdist(part, centres) <= radius for part in points.split(1000))
 
 def precision_recall(real: Tensor,   # features (n, d)
                      fake: Tensor,   # features (m, d); best with m = n
                      k: int = 3,     # which neighbour a ball reaches to
                     ) -> tuple[float, float]:
-    "Shares of the fakes among the real, and of the real among the fakes. ValueError for k images or fewer."
-    return inside(fake, real, k).float().mean().item(), inside(real, fake, k).float().mean().item()
+    """Shares of the fakes among the real, and of the real among the fakes.
+    ValueError for k images or fewer."""
+    return (
+        inside(fake, real, k).float().mean().item(),
+        inside(real, fake, k).float().mean().item(),
+    )
 
 # %% ../../nbs/12_metrics.ipynb #12-25e
 def density_coverage(real: Tensor,   # features (n, d)
@@ -234,7 +282,8 @@ def fakes_inside(real: Tensor,  # features (n, d)
                  fake: Tensor,  # features (m, d)
                  k: int = 5,    # which neighbour among the real a ball reaches to
                 ) -> Tensor:    # int64 (n,)
-    "How many fakes lie in the ball of each real image. ValueError for k real images or fewer."
+    """How many fakes lie in the ball of each real image. ValueError for k real
+    images or fewer."""
     real, fake = check_features(real, fake)
     return sum(hits.sum(0) for hits in _hits(fake, real, k))
 
@@ -244,10 +293,19 @@ def by_class(found: Tensor,   # bool (n,), such as `fakes_inside(real, fake) > 0
              classes: int,    # how many there are
             ) -> Tensor:      # (classes,): nan where no image has that label
     "The share that was found, class by class."
-    if not isinstance(labels, Tensor) or labels.shape != found.shape or labels.is_floating_point():
+    if (
+        not isinstance(labels, Tensor)
+        or labels.shape != found.shape
+        or labels.is_floating_point()
+    ):
         given = tuple(labels.shape) if isinstance(labels, Tensor) else shown(labels)
-        raise ValueError(f"The labels are {given}; for {len(found)} images they must be whole numbers ({len(found)},).")
-    return torch.stack([found[labels == k].float().mean() for k in range(whole(1, classes=classes))])
+        raise ValueError(
+            f"The labels are {given}; for {len(found)} images they must be whole"
+            f" numbers ({len(found)},)."
+        )
+    return torch.stack(
+        [found[labels == k].float().mean() for k in range(whole(1, classes=classes))]
+    )
 
 # %% ../../nbs/12_metrics.ipynb #12-27
 class Modes(NamedTuple):
@@ -256,13 +314,17 @@ class Modes(NamedTuple):
     covered: float    # the effective number of classes, from 1 on
     confident: float  # share of the images with a largest probability of 0.9 or more
 
-def modes(probs: Tensor,          # (n, classes) from `look`
-          confident: float = .9,  # from which probability on the judge counts as confident
-         ) -> Modes:
-    "Class shares, exp of their entropy, and the share of images that the judge is confident of."
+def modes(
+    probs: Tensor,          # (n, classes) from `look`
+    confident: float = .9,  # from which probability on the judge counts as confident
+) -> Modes:
+    """Class shares, exp of their entropy, and the share of images that the judge is
+    confident of."""
     check_probs(probs)
     if not isinstance(confident, Real) or not 0 <= confident <= 1:
-        raise ValueError(f"confident is {shown(confident)}; it must be a probability, from 0 to 1.")
+        raise ValueError(
+            f"confident is {shown(confident)}; it must be a probability, from 0 to 1."
+        )
     best = probs.max(1)
     shares = best.indices.bincount(minlength=probs.shape[1]) / len(probs)
     sure = (best.values >= confident).float().mean().item()
@@ -272,20 +334,34 @@ def modes(probs: Tensor,          # (n, classes) from `look`
 def check_probs(probs: Tensor,  # should be (n, classes), rows that add up to 1
                ) -> None:
     "ValueError unless these are probabilities of one image or more."
-    if not isinstance(probs, Tensor) or not probs.is_floating_point() or probs.ndim != 2 or 0 in probs.shape:
-        given = f"{probs.dtype} {tuple(probs.shape)}" if isinstance(probs, Tensor) else shown(probs)
-        raise ValueError(
-            f"Probabilities must be a float tensor (n, classes), n at least 1, such as look(judge, x).probs; got {given}."
+    if (
+        not isinstance(probs, Tensor)
+        or not probs.is_floating_point()
+        or probs.ndim != 2
+        or 0 in probs.shape
+    ):
+        given = (
+            f"{probs.dtype} {tuple(probs.shape)}"
+            if isinstance(probs, Tensor)
+            else shown(probs)
         )
-    if not (probs.min() >= 0 and (probs.float().sum(1) - 1).abs().max() < .02):  # nan ends here as well
         raise ValueError(
-            "Probabilities must be from 0 to 1 and add up to 1 for each image; for logits, take their softmax(1) first."
+            "Probabilities must be a float tensor (n, classes), n at least 1, such as"
+            f" look(judge, x).probs; got {given}."
+        )
+    if not (
+        probs.min() >= 0 and (probs.float().sum(1) - 1).abs().max() < 0.02
+    ):  # nan ends here as well
+        raise ValueError(
+            "Probabilities must be from 0 to 1 and add up to 1 for each image; for"
+            " logits, take their softmax(1) first."
         )
 
 # %% ../../nbs/12_metrics.ipynb #12-30
-def diversity(fake: Look,    # of generated images
-              real: Look,    # of real ones
-             ) -> Tensor:    # (classes,): 1 is as real; nan where fewer than two were drawn
+def diversity(
+    fake: Look,  # of generated images
+    real: Look,  # of real ones
+) -> Tensor:  # (classes,): 1 is as real; nan where fewer than two were drawn
     "Mean distance of two images of a class, divided by that of two real ones of it."
     must_be(Look, fake=fake, real=real)
     check_features(fake.features, real.features)
@@ -296,11 +372,16 @@ def diversity(fake: Look,    # of generated images
         or len(real.features) != len(real.probs)
         or fake.probs.shape[1] != real.probs.shape[1]
     ):
-        raise ValueError("A look needs features and probabilities of the same images, and both looks the same classes.")
+        raise ValueError(
+            "A look needs features and probabilities of the same images, and both looks"
+            " the same classes."
+        )
     def spread(seen, k):
         f = seen.features[seen.probs.argmax(1) == k][:1000]
         return torch.pdist(f).mean()  # nan where there is no pair
-    return torch.stack([spread(fake, k) / spread(real, k) for k in range(fake.probs.shape[1])])
+    return torch.stack(
+        [spread(fake, k) / spread(real, k) for k in range(fake.probs.shape[1])]
+    )
 
 # %% ../../nbs/12_metrics.ipynb #12-32
 def nearest(a: Tensor,   # vectors (n, d)
@@ -328,13 +409,17 @@ class Copies(NamedTuple):
 
     def _near(self, distances, level):
         if not isinstance(level, Real) or not 0 <= level <= 1:
-            raise ValueError(f"level is {shown(level)}; it must be a share, from 0 to 1.")
+            raise ValueError(
+                f"level is {shown(level)}; it must be a share, from 0 to 1."
+            )
         return (distances < self.usual.quantile(level)).sum().item()
 
-    def share(self,
-              level: float = .01,  # of the held-out images, the share that counts as near
-             ) -> float:           # about `level` where nothing was copied
-        "Share of the images that are nearer to a training image than all but `level` of the held-out ones."
+    def share(
+        self,
+        level: float = .01,  # of the held-out images, the share that counts as near
+    ) -> float:  # about `level` where nothing was copied
+        """Share of the images that are nearer to a training image than all but
+        `level` of the held-out ones."""
         return self._near(self.distance, level) / len(self.distance)
 
     def interval(self,
@@ -346,25 +431,33 @@ class Copies(NamedTuple):
     def found(self,
               level: float = .01, # as above
              ) -> bool:
-        "Whether more images are that near than chance explains: the two intervals do not meet."
-        return self.interval(level)[0] > share_interval(self._near(self.usual, level), len(self.usual))[1]
+        """Whether more images are that near than chance explains: the two intervals
+        do not meet."""
+        return (
+            self.interval(level)[0]
+            > share_interval(self._near(self.usual, level), len(self.usual))[1]
+        )
 
 # %% ../../nbs/12_metrics.ipynb #12-32f
-def copies(fake: Tensor,      # vectors (n, d), features or flattened pixels; or images, for `nearest_moved`
-           train: Tensor,     # of the training images
-           held_out: Tensor,  # of real images that were not trained on
-           search: Callable = nearest, # gives distances and places
-          ) -> Copies:
+def copies(
+    # vectors (n, d), features or flattened pixels; or images, for `nearest_moved`
+    fake: Tensor,
+    train: Tensor,               # of the training images
+    held_out: Tensor,            # of real images that were not trained on
+    search: Callable = nearest,  # gives distances and places
+) -> Copies:
     "Nearest training images, of the generated and of the held out."
     return Copies(*search(fake, train), search(held_out, train)[0])
 
 # %% ../../nbs/12_metrics.ipynb #12-32d
-def nearest_moved(a: Tensor,            # images (n, c, h, w)
-                  b: Tensor,            # images (m, c, h, w)
-                  shift: int = 2,       # pixels by which one of a may be moved, each way
-                  candidates: int = 50, # of b, the nearest at half the size, that are compared
-                 ) -> tuple[Tensor, Tensor]:
-    "Least distances over all moves, over the mean of the ten next; and the places in b, (n,) each."
+def nearest_moved(
+    a: Tensor,             # images (n, c, h, w)
+    b: Tensor,             # images (m, c, h, w)
+    shift: int = 2,        # pixels by which one of a may be moved, each way
+    candidates: int = 50,  # of b, the nearest at half the size, that are compared
+) -> tuple[Tensor, Tensor]:
+    """Least distances over all moves, over the mean of the ten next; and the places
+    in b, (n,) each."""
     found = [moved_distances(part, b, shift, candidates) for part in a.split(50)]
     distances, places = (torch.cat(parts) for parts in zip(*found))
     others = distances[:, 1:11].mean(1)
@@ -376,23 +469,38 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
                     shift: int,      # pixels by which one of a may be moved, each way
                     candidates: int, # of b, that are compared
                    ) -> tuple[Tensor, Tensor]:
-    "Distances of moved middles, ascending, and their places in b: (n, candidates) each."
+    """Distances of moved middles, ascending, and their places in b: (n, candidates)
+    each."""
     for images in a, b:
         check_maps(images, "The images")
-    if a.shape[1:] != b.shape[1:] or min(a.shape[2:]) < 4 * (whole(0, shift=shift) + 1) or len(b) < 2:
-        raise ValueError(f"Images {tuple(a.shape)} and {tuple(b.shape)} can't be compared over {shift} pixels; "
-                         f"take two or more of one size, of {4 * (shift + 1)} pixels or more.")
-    small, coarse = [F.avg_pool2d(images, 2) for images in (a, b)], (int(shift) + 1) // 2
+    if (
+        a.shape[1:] != b.shape[1:]
+        or min(a.shape[2:]) < 4 * (whole(0, shift=shift) + 1)
+        or len(b) < 2
+    ):
+        raise ValueError(
+            f"Images {tuple(a.shape)} and {tuple(b.shape)} can't be compared over"
+            f" {shift} pixels; take two or more of one size, of {4 * (shift + 1)}"
+            " pixels or more."
+        )
+    small, coarse = [F.avg_pool2d(images, 2) for images in (a, b)], (
+        int(shift) + 1
+    ) // 2
     middles = _windows(small[1], coarse, only_middle=True)
-    rough = torch.stack([torch.cdist(way, middles) for way in _windows(small[0], coarse).unbind(1)]).amin(0)
-    places = rough.topk(min(whole(2, candidates=candidates), len(b)), largest=False).indices
+    rough = torch.stack(
+        [torch.cdist(way, middles) for way in _windows(small[0], coarse).unbind(1)]
+    ).amin(0)
+    places = rough.topk(
+        min(whole(2, candidates=candidates), len(b)), largest=False
+    ).indices
     chosen = _windows(b, int(shift), only_middle=True)[places]  # (n, candidates, d)
     found = torch.cdist(_windows(a, int(shift)), chosen).amin(1).sort(1)
     return found.values, places.gather(1, found.indices)
 
 # %% ../../nbs/12_metrics.ipynb #12-32h
 def _windows(x: Tensor, s: int, only_middle: bool = False) -> Tensor:
-    "Images less s pixels at each edge, moved in all ways, (n, ways, d); or their middles, (n, d)."
+    """Images less s pixels at each edge, moved in all ways, (n, ways, d); or their
+    middles, (n, d)."""
     h, w = (side - 2 * s for side in x.shape[2:])
     if only_middle:
         return x[:, :, s:s + h, s:s + w].flatten(1)
@@ -400,15 +508,19 @@ def _windows(x: Tensor, s: int, only_middle: bool = False) -> Tensor:
     return torch.stack([x[:, :, y:y + h, z:z + w].flatten(1) for y, z in ways], 1)
 
 # %% ../../nbs/12_metrics.ipynb #12-46e
-def judges_eye(judge: Judge,     # in eval mode
-               x: Tensor,        # generated images (n, c, h, w) in [-1, 1], of the judge's shape
-               train: Tensor,    # training images, the same shape
-               held_out: Tensor, # real images that were not trained on: the scale
-              ):                 # an ipywidgets box
-    "A widget for Jupyter and Colab: choose an image and a kind of distance, see the six nearest training images."
+def judges_eye(
+    judge: Judge,      # in eval mode
+    x: Tensor,         # generated images (n, c, h, w) in [-1, 1], of the judge's shape
+    train: Tensor,     # training images, the same shape
+    held_out: Tensor,  # real images that were not trained on: the scale
+):  # an ipywidgets box
+    """A widget for Jupyter and Colab: choose an image and a kind of distance, see
+    the six nearest training images."""
     widgets = library("ipywidgets", "The judge's eye")
     spaces = _spaces(judge, x, train, held_out)
-    image = widgets.IntSlider(0, 0, len(x) - 1, description="image", continuous_update=False)
+    image = widgets.IntSlider(
+        0, 0, len(x) - 1, description="image", continuous_update=False
+    )
     space = widgets.Dropdown(options=list(spaces), description="distance")
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
@@ -416,7 +528,9 @@ def judges_eye(judge: Judge,     # in eval mode
         distances, usual = spaces[space.value]
         near = distances(image.value).topk(min(6, len(train)), largest=False)
         text.value = in_view(near.values, usual)
-        picture.value = eye_picture(x[image.value], train[near.indices], near.values)._repr_png_()
+        picture.value = eye_picture(
+            x[image.value], train[near.indices], near.values
+        )._repr_png_()
     for control in (image, space):
         control.observe(update, "value")
     update()
@@ -424,10 +538,14 @@ def judges_eye(judge: Judge,     # in eval mode
 
 # %% ../../nbs/12_metrics.ipynb #12-46g
 def _spaces(judge, x, train, held_out) -> dict:
-    "For each kind of distance, a function from an image's number to distances (m,), and the held-out images' least ones."
+    """For each kind of distance, a function from an image's number to distances
+    (m,), and the held-out images' least ones."""
     def plain(see):
         own, others = see(x), see(train)
-        return lambda i: torch.cdist(own[i:i + 1], others)[0], nearest(see(held_out), others)[0]
+        return (
+            lambda i: torch.cdist(own[i : i + 1], others)[0],
+            nearest(see(held_out), others)[0],
+        )
     def moves(i):
         distances, places = moved_distances(x[i:i + 1], train, 2, 50)
         return torch.full((len(train),), torch.inf).scatter(0, places[0], distances[0])
@@ -435,7 +553,10 @@ def _spaces(judge, x, train, held_out) -> dict:
     return {
         "features": plain(lambda images: look(judge, images).features),
         "pixels": plain(lambda images: images.flatten(1)),
-        "pixels, moved": (moves, torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in parts])),
+        "pixels, moved": (
+            moves,
+            torch.cat([moved_distances(p, train, 2, 50)[0][:, 0] for p in parts]),
+        ),
     }
 
 # %% ../../nbs/12_metrics.ipynb #12-46k
@@ -444,8 +565,15 @@ def in_view(distances: Tensor, # (many,), nearest first
            ) -> str:
     "The nearest distance beside the one that 1 % of the held-out images are within."
     limit = usual.quantile(.01).item()
-    verdict = "nearer than 99 % of the held-out images: look closely" if distances[0] < limit else "not unusually near"
-    return f"nearest at {distances[0]:.2f}, 1 % of the held-out images within {limit:.2f}: {verdict}"
+    verdict = (
+        "nearer than 99 % of the held-out images: look closely"
+        if distances[0] < limit
+        else "not unusually near"
+    )
+    return (
+        f"nearest at {distances[0]:.2f}, 1 % of the held-out images within {limit:.2f}:"
+        f" {verdict}"
+    )
 
 def eye_picture(image: Tensor,     # (c, h, w), generated
                 near: Tensor,      # (many, c, h, w), nearest first
@@ -453,7 +581,10 @@ def eye_picture(image: Tensor,     # (c, h, w), generated
                ) -> Picture:
     "An image, and its neighbours with their distances."
     figure = Picture(figsize=(6, 1.3))
-    for ax, one, title in zip(figure.subplots(1, len(near) + 1), [image, *near], ["generated", *distances.tolist()]):
+    for ax, one, title in zip(
+        figure.subplots(1, len(near) + 1), [image, *near],
+        ["generated", *distances.tolist()],
+    ):
         show_grid(one[None], 1, title if isinstance(title, str) else f"{title:.2f}", ax)
     return figure
 
@@ -464,31 +595,46 @@ def bootstrap(measure: Callable[[Tensor, Tensor], float], # such as `frechet`
               times: int = 20,  # how often
               seed: int = 0,    # decides the choices
              ) -> Tensor:       # (times,)
-    "The measure on sets drawn from a and b with repetition. Use the spread of the values; their level is too high."
+    """The measure on sets drawn from a and b with repetition. Use the spread of the
+    values; their level is too high."""
     a, b = check_features(a, b)
     whole(1, times=times)
     whole(0, seed=seed)
     if not callable(measure):
         raise ValueError(
-            f"measure is {shown(measure)}; it must be a function of two sets of features, such as frechet."
+            f"measure is {shown(measure)}; it must be a function of two sets of"
+            " features, such as frechet."
         )
     g = generator_for(seed, 5)
     def again(f): return f[torch.randint(len(f), (len(f),), generator=g)]
     return torch.tensor([measure(again(a), again(b)) for _ in range(times)])
 
 # %% ../../nbs/12_metrics.ipynb #12-55
-def inception_fid(x: Tensor,     # images (n, c, h, w) in [-1, 1]
-                  real: Tensor,  # the real ones; 10,000 or more, to compare with published numbers
-                 ) -> float:
-    "FID in Inception's features. FileNotFoundError, in one sentence, where torch-fidelity or its weights are not there."
+def inception_fid(
+    x: Tensor,     # images (n, c, h, w) in [-1, 1]
+    real: Tensor,  # the real ones; 10,000 or more, to compare with published numbers
+) -> float:
+    """FID in Inception's features. FileNotFoundError, in one sentence, where
+    torch-fidelity or its weights are not there."""
     from importlib.util import find_spec
-    weights = Path(torch.hub.get_dir()) / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
+    weights = (
+        Path(torch.hub.get_dir())
+        / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
+    )
     missing = [] if find_spec("torch_fidelity") else ["the package torch-fidelity"]
-    missing += [] if weights.is_file() else [f"the file {weights.name} in ~/.cache/torch/hub/checkpoints"]
+    missing += (
+        []
+        if weights.is_file()
+        else [f"the file {weights.name} in ~/.cache/torch/hub/checkpoints"]
+    )
     if missing:
-        raise FileNotFoundError(f"Inception FID needs {' and '.join(missing)}; digit-FID needs neither.")
+        raise FileNotFoundError(
+            f"Inception FID needs {' and '.join(missing)}; digit-FID needs neither."
+        )
     from torchmetrics.image.fid import FrechetInceptionDistance
-    metric = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(weights))
+    metric = FrechetInceptionDistance(
+        normalize=True, feature_extractor_weights_path=str(weights)
+    )
     for images, is_real in (x, False), (real, True):
         for part in check_images(images).split(50):
             metric.update(fitted(part, (3, *part.shape[2:])) / 2 + .5, real=is_real)

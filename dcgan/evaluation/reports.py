@@ -49,13 +49,15 @@ class Reference(NamedTuple):
     train: Bank      # all training images
     held_out: Bank   # at most 1,000 others
 
-def reference_for(data: str,                    # the data set
-                  size: int | None = None,      # side of the generator's images; None: as they come
-                  channels: int | None = None,  # 1 or 3; None: as they come
-                  resize: bool = False,         # if the judge takes another size, resize for it
-                  data_dir: str | None = None,  # where downloaded data are
-                 ) -> Reference:
-    "Judge and images. ValueError where the images have no labels, or would have to be resized."
+def reference_for(
+    data: str,                    # the data set
+    size: int | None = None,      # side of the generator's images; None: as they come
+    channels: int | None = None,  # 1 or 3; None: as they come
+    resize: bool = False,         # if the judge takes another size, resize for it
+    data_dir: str | None = None,  # where downloaded data are
+) -> Reference:
+    """Judge and images. ValueError where the images have no labels, or would have to
+    be resized."""
     must_be(str, data=data)
     train = load(data, image_size=size, channels=channels, data_dir=data_dir)
     judge = judge_for(train, data_dir)
@@ -63,13 +65,22 @@ def reference_for(data: str,                    # the data set
     has, *sides = train.images.shape[1:]
     if (has, *sides) != judge.in_shape:
         if not resize:
-            raise ValueError(f"The judge of {data} takes {h}×{w} with {c} channel{'s' if c > 1 else ''}, these are "
-                             f"{sides[0]}×{sides[1]} with {has}; ask for resize=True.")
+            raise ValueError(
+                f"The judge of {data} takes {h}×{w} with {c}"
+                f" channel{'s' if c > 1 else ''}, these are {sides[0]}×{sides[1]} with"
+                f" {has}; ask for resize=True."
+            )
         train = load(data, image_size=h, channels=c, data_dir=data_dir)
     test = load(data, split="test", image_size=h, channels=c, data_dir=data_dir)
     some = order(len(test.images), 0, 0)[:1000].sort().values
-    test = test._replace(images=test.images[some], labels=None if test.labels is None else test.labels[some])
-    return Reference("digit-FID" if data in ("digits", "mnist") else f"{data.split(':')[0]}-FID", judge, train, test)
+    test = test._replace(
+        images=test.images[some],
+        labels=None if test.labels is None else test.labels[some],
+    )
+    return Reference(
+        "digit-FID" if data in ("digits", "mnist") else f"{data.split(':')[0]}-FID",
+        judge, train, test,
+    )
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-09
 def _distances(seen: list[Look],  # of generated images, one look for each seed
@@ -78,17 +89,23 @@ def _distances(seen: list[Look],  # of generated images, one look for each seed
               ) -> dict:
     "Fréchet and kernel distance, with spread and floor."
     fids = torch.tensor([frechet(s.features, real) for s in seen])
-    kernel, kernel_floor = kernel_distance(seen[0].features, real), kernel_distance(train, real)
-    return {"fid": fids.mean().item(), "fid_floor": frechet(train, real), "fid_seeds": fids.tolist(),
-            "fid_seeds_std": fids.std(correction=min(1, len(fids) - 1)).item(),
-            "fid_bootstrap_std": bootstrap(frechet, seen[0].features, real).std().item(),
-            "kernel": kernel.value, "kernel_error": kernel.error,
-            "kernel_floor": kernel_floor.value, "kernel_floor_error": kernel_floor.error}
+    kernel, kernel_floor = kernel_distance(seen[0].features, real), kernel_distance(
+        train, real
+    )
+    return {
+        "fid": fids.mean().item(), "fid_floor": frechet(train, real),
+        "fid_seeds": fids.tolist(),
+        "fid_seeds_std": fids.std(correction=min(1, len(fids) - 1)).item(),
+        "fid_bootstrap_std": bootstrap(frechet, seen[0].features, real).std().item(),
+        "kernel": kernel.value, "kernel_error": kernel.error,
+        "kernel_floor": kernel_floor.value, "kernel_floor_error": kernel_floor.error,
+    }
 
 def there_and_back(x: Tensor,     # real images (n, c, h, w) in [-1, 1]
                    side: int,     # of a generator's images
                   ) -> Tensor:    # the same shape
-    "Real images as a generator of that size would have learned them, made fit for the judge again."
+    """Real images as a generator of that size would have learned them, made fit for
+    the judge again."""
     return fitted(fitted(x, (x.shape[1], side, side)), x.shape[1:])
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-09b
@@ -101,28 +118,41 @@ def _quality(seen: Look,     # of generated images, or of training images in the
     precision, recall = precision_recall(real.features, fake)
     density, covered = density_coverage(real.features, fake)
     drawn, varied = modes(seen.probs), diversity(seen, real)
-    return {"precision": precision, "recall": recall, "density": density, "coverage": covered,
-            "modes": drawn.covered, "confident": drawn.confident,
-            "diversity": varied.nanmean().item(), "shares": drawn.shares.tolist(),
-            "coverage_by_class": by_class(fakes_inside(real.features, fake) > 0, labels, classes).tolist(),
-            "diversity_by_class": varied.tolist()}
+    return {
+        "precision": precision,
+        "recall": recall,
+        "density": density,
+        "coverage": covered,
+        "modes": drawn.covered,
+        "confident": drawn.confident,
+        "diversity": varied.nanmean().item(),
+        "shares": drawn.shares.tolist(),
+        "coverage_by_class": (
+            by_class(fakes_inside(real.features, fake) > 0, labels, classes).tolist()
+        ),
+        "diversity_by_class": varied.tolist(),
+    }
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-11
 class Evaluation(NamedTuple):
     "All metrics of a generator, and the images that a report shows."
     numbers: dict                 # plain values, for report.json
     x: Tensor                     # its first 64 images
-    copies: dict[str, Copies]     # by "features", by "pixels", and by "relative" distance
-    pairs: tuple[Tensor, Tensor]  # the twenty generated images closest to a training image in features, and those
+    # by "features", by "pixels", and by "relative" distance
+    copies: dict[str, Copies]
+    # the twenty generated images closest to a training image in features, and those
+    pairs: tuple[Tensor, Tensor]
 
-def evaluate(G: Generator,               # whose images
-             reference: Reference,       # what they are measured against
-             n: int = 4000,              # images for each seed
-             seeds: int = 5,             # of z, from 0 on
-             own: Tensor | None = None,  # uint8, the training images, where they are not all of the reference's
-            ) -> Evaluation:
-    """All metrics; the same generator gets the same numbers again.
-    ValueError for fewer images than a covariance needs, or images that the judge does not take."""
+def evaluate(
+    G: Generator,          # whose images
+    reference: Reference,  # what they are measured against
+    n: int = 4000,         # images for each seed
+    seeds: int = 5,        # of z, from 0 on
+    # uint8, the training images, where they are not all of the reference's
+    own: Tensor | None = None,
+) -> Evaluation:
+    """All metrics; the same generator gets the same numbers again. ValueError for
+    fewer images than a covariance needs, or images that the judge does not take."""
     must_be(Reference, reference=reference)
     whole(1, seeds=seeds)
     check_sampler(G, n)
@@ -131,17 +161,32 @@ def evaluate(G: Generator,               # whose images
     train, real = (look(judge, to_x(b.images)) for b in (bank, test))
     first = G.sample(n, 0).cpu()
     x = fitted(first, judge.in_shape)
-    seen = [look(judge, x), *(look(judge, fitted(G.sample(n, i).cpu(), judge.in_shape)) for i in range(1, seeds))]
-    some, labels = order(len(bank.images), 0, 0)[:n], labels_of(test, "test").view(len(test.images), -1)[:, 0]
+    seen = [
+        look(judge, x),
+        *(
+            look(judge, fitted(G.sample(n, i).cpu(), judge.in_shape))
+            for i in range(1, seeds)
+        ),
+    ]
+    some, labels = (
+        order(len(bank.images), 0, 0)[:n],
+        labels_of(test, "test").view(len(test.images), -1)[:, 0],
+    )
     as_many = Look(train.features[some], train.probs[some])
-    known = fitted(to_x(bank.images if own is None else check_bytes(own, "own")), judge.in_shape)
+    known = fitted(
+        to_x(bank.images if own is None else check_bytes(own, "own")), judge.in_shape
+    )
     of_known = train if own is None else look(judge, known)
     found, pairs = _find_copies(x, seen[0], known, of_known, to_x(test.images), real)
     right = accuracy(judge, test.images, labels_of(test, "test"))
-    numbers = {"metric": f"{name}, not Inception FID", "samples": int(n), "held_out": len(test.images),
-               "judge_accuracy": sum(right) / len(right), **_distances(seen, as_many.features, real.features),
-               **_quality(seen[0], real, labels), **_copied(found), "real": _quality(as_many, real, labels),
-               "held_out_confident": modes(real.probs).confident}
+    numbers = {
+        "metric": f"{name}, not Inception FID", "samples": int(n),
+        "held_out": len(test.images), "judge_accuracy": sum(right) / len(right),
+        **_distances(seen, as_many.features, real.features),
+        **_quality(seen[0], real, labels), **_copied(found),
+        "real": _quality(as_many, real, labels),
+        "held_out_confident": modes(real.probs).confident,
+    }
     if (side := first.shape[3]) != judge.in_shape[2]:
         processed = look(judge, there_and_back(to_x(bank.images[some]), side)).features
         numbers |= {"processing": f"{judge.in_shape[2]}→{side}→{judge.in_shape[2]}",
@@ -162,7 +207,8 @@ def _find_copies(x: Tensor,         # generated images
                  held_out: Tensor,  # real images that it was not trained on
                  real: Look,        # of these
                 ) -> tuple[dict[str, Copies], tuple[Tensor, Tensor]]:
-    "Copies among the first thousand, searched in three ways; the twenty closest by features, and what they are close to."
+    """Copies among the first thousand, searched in three ways; the twenty closest by
+    features, and what they are close to."""
     images = [_small(part) for part in (x[:1000], known, held_out)]
     found = {"features": copies(seen.features[:1000], train.features, real.features),
              "pixels": copies(*(part.flatten(1) for part in images)),
@@ -174,13 +220,19 @@ def _copied(found: dict[str, Copies]) -> dict:
     "For each search the share, its interval, and whether copies were found."
     numbers = {}
     for way, c in found.items():
-        numbers |= {f"copies_{way}": c.share(), f"copies_{way}_interval": [*c.interval()], f"copies_{way}_found": c.found()}
+        numbers |= {
+            f"copies_{way}": c.share(), f"copies_{way}_interval": [*c.interval()],
+            f"copies_{way}_found": c.found(),
+        }
     return numbers | {"copies_expected": .01}
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-14
 def _rounded(numbers: dict) -> dict:
     "As JSON holds them, to four digits; what is no number becomes None."
-    return json.loads(json.dumps(numbers), parse_float=lambda text: round(float(text), 4), parse_constant=lambda _: None)
+    return json.loads(
+        json.dumps(numbers), parse_float=lambda text: round(float(text), 4),
+        parse_constant=lambda _: None,
+    )
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-16
 def in_words(e: Evaluation, # any
@@ -189,21 +241,45 @@ def in_words(e: Evaluation, # any
     must_be(Evaluation, e=e)
     v, real = e.numbers, e.numbers["real"]
     half, processed = v.get("fid_crossfit_floor_of_2000"), v.get("fid_floor_processed")
-    floors = f"floor {v['fid_floor']:.2f}" + (f", resized {v['processing']} {processed:.2f}" if processed else "")
+    floors = f"floor {v['fid_floor']:.2f}" + (
+        f", resized {v['processing']} {processed:.2f}" if processed else ""
+    )
     crossfit = f"; cross-fitted, 2,000 images: {half:.2f}" if half else ""
-    over = f"{v['fid_seeds_std']:.2f} over {len(v['fid_seeds'])} seeds, " if len(v["fid_seeds"]) > 1 else ""
-    def beside(*names): return ", ".join(f"{name} {v[name]:.2f} ({real[name]:.2f})" for name in names)
-    classes = " ".join("–" if share is None else f"{share:.2f}" for share in v["coverage_by_class"])
-    return "\n".join([
-        f"{v['metric']}: {v['fid']:.2f} of {v['samples']:,} images; "
-        f"standard deviation {over}{v['fid_bootstrap_std']:.2f} by bootstrap; {floors}{crossfit}",
-        f"kernel distance: {v['kernel']:.2g} ± {2 * v['kernel_error']:.1g} (95 %); "
-        f"floor {v['kernel_floor']:.2g} ± {2 * v['kernel_floor_error']:.1g} (95 %)",
-        f"in brackets, real training images: {beside('precision', 'recall', 'density', 'coverage')}",
-        f"{beside('modes', 'confident', 'diversity')}; confident of held-out images {v['held_out_confident']:.2f}",
-        f"coverage by class: {classes}",
-        *_copies_in_words(v),
-        f"the judge is right on {v['judge_accuracy']:.1%} of the held-out images"])
+    over = (
+        f"{v['fid_seeds_std']:.2f} over {len(v['fid_seeds'])} seeds, "
+        if len(v["fid_seeds"]) > 1
+        else ""
+    )
+    def beside(*names):
+        return ", ".join(f"{name} {v[name]:.2f} ({real[name]:.2f})" for name in names)
+    classes = " ".join(
+        "–" if share is None else f"{share:.2f}" for share in v["coverage_by_class"]
+    )
+    return "\n".join(
+        [
+            (
+                f"{v['metric']}: {v['fid']:.2f} of {v['samples']:,} images; standard"
+                f" deviation {over}{v['fid_bootstrap_std']:.2f} by bootstrap;"
+                f" {floors}{crossfit}"
+            ),
+            (
+                f"kernel distance: {v['kernel']:.2g} ± {2 * v['kernel_error']:.1g} (95"
+                f" %); floor {v['kernel_floor']:.2g} ±"
+                f" {2 * v['kernel_floor_error']:.1g} (95 %)"
+            ),
+            (
+                "in brackets, real training images:"
+                f" {beside('precision', 'recall', 'density', 'coverage')}"
+            ),
+            (
+                f"{beside('modes', 'confident', 'diversity')}; confident of held-out"
+                f" images {v['held_out_confident']:.2f}"
+            ),
+            f"coverage by class: {classes}",
+            *_copies_in_words(v),
+            f"the judge is right on {v['judge_accuracy']:.1%} of the held-out images",
+        ]
+    )
 
 def _copies_in_words(v: dict) -> list[str]:
     "Three lines on copies."
@@ -212,12 +288,22 @@ def _copies_in_words(v: dict) -> list[str]:
         return f"{v[f'copies_{way}']:.1%} ({low:.1%} to {high:.1%}) by {NAMES[way]}"
     found = [NAMES[way] for way in NAMES if v[f"copies_{way}_found"]]
     return [
-        f"nearer to a training image than 99 % of the {v['held_out']:,} held out (without copies about 1 %):",
+        (
+            f"nearer to a training image than 99 % of the {v['held_out']:,} held out"
+            " (without copies about 1 %):"
+        ),
         "  " + ", ".join(map(one, NAMES)),
-        f"  more than chance explains, so look for copies: by {', '.join(found)}" if found
-        else "  no more than chance explains"]
+        (
+            f"  more than chance explains, so look for copies: by {', '.join(found)}"
+            if found
+            else "  no more than chance explains"
+        ),
+    ]
 
-NAMES = {"features": "features", "pixels": "pixels", "relative": "relative distance with moves"}  # how copies are searched for
+NAMES = {
+    "features": "features", "pixels": "pixels",
+    "relative": "relative distance with moves",
+}  # how copies are searched for
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-18
 def page(e: Evaluation, # any
@@ -227,16 +313,34 @@ def page(e: Evaluation, # any
     must_be(Evaluation, e=e)
     figure = Picture(figsize=(10, 7))
     figure.suptitle(title)
-    (samples, shares), (pairs, near) = figure.subplots(2, 2, width_ratios=[1, 1.15], height_ratios=[1.25, 1])
+    (samples, shares), (pairs, near) = figure.subplots(
+        2, 2, width_ratios=[1, 1.15], height_ratios=[1.25, 1]
+    )
     show_grid(e.x, 8, "generated, not picked", samples)
-    both = (e.numbers["real"]["shares"], REAL, -.2, "real"), (e.numbers["shares"], FAKE, .2, "generated")
+    both = (e.numbers["real"]["shares"], REAL, -0.2, "real"), (
+        e.numbers["shares"], FAKE, 0.2, "generated",
+    )
     for values, colour, move, label in both:
-        shares.bar(torch.arange(len(values)) + move, values, .4, color=colour, label=label)
-    shares.set(title="shares of the classes", xlabel="class, by the judge", xticks=range(len(values)))
+        shares.bar(
+            torch.arange(len(values)) + move, values, 0.4, color=colour, label=label
+        )
+    shares.set(
+        title="shares of the classes", xlabel="class, by the judge",
+        xticks=range(len(values)),
+    )
     shares.legend(fontsize=8, ncols=2, loc="upper center")
     shares.margins(y=.2)
-    rows = torch.cat([part for pair in zip(*(images.split(10) for images in e.pairs)) for part in pair])
-    show_grid(rows, min(10, len(e.pairs[0])), "the twenty closest; below each, its training image", pairs)
+    rows = torch.cat(
+        [
+            part
+            for pair in zip(*(images.split(10) for images in e.pairs))
+            for part in pair
+        ]
+    )
+    show_grid(
+        rows, min(10, len(e.pairs[0])),
+        "the twenty closest; below each, its training image", pairs,
+    )
     _draw_nearness(near, e.copies["features"])
     figure.supxlabel(in_words(e), fontsize=8)
     return figure
@@ -252,7 +356,8 @@ def _draw_nearness(ax, c: Copies) -> None:
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-20
 class FidCallback:
-    "Give it to a `Trainer`: every so many epochs the history's row gets the distance of its best generator."
+    """Give it to a `Trainer`: every so many epochs the history's row gets the
+    distance of its best generator."""
     def __init__(self,
                  reference: Reference,  # what it is measured against
                  every: int,            # epochs, from 1
@@ -275,9 +380,13 @@ class FidCallback:
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-29c
 def trained(what: str, # a run folder, a saved folder, a shipped name, or hub:owner/name
            ) -> tuple[Generator, Recipe | None]:
-    "The generator, and its recipe if one lies with it. FileNotFoundError for a run without a generator."
+    """The generator, and its recipe if one lies with it. FileNotFoundError for a run
+    without a generator."""
     G, near = Generator.from_pretrained(what), Path(find_model(what))
-    recipe = next((f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()), None)
+    recipe = next(
+        (f for f in (near / "recipe.json", near.parent / "recipe.json") if f.is_file()),
+        None,
+    )
     return G, recipe and from_json(recipe.read_bytes())
 
 def earlier(path: Path, # of a report.json, there or not
@@ -287,4 +396,7 @@ def earlier(path: Path, # of a report.json, there or not
     try:
         return read_config(path) if path.exists() else {}
     except ValueError:
-        raise ValueError(f"{path} is no report of a run; move it away, or choose another folder by --out.") from None
+        raise ValueError(
+            f"{path} is no report of a run; move it away, or choose another folder by"
+            " --out."
+        ) from None
