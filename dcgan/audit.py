@@ -71,9 +71,8 @@ class _Recorder(TorchDispatchMode):
         if results:
             if self.boost == len(self.ops):
                 results[0].div_(results[0].abs().max().clamp(1e-30)).mul_(1e4)
-            name, reads = func._schema.name.split("::")[1].rstrip("_"), {
-                self.made[id(t)][0] for t in flows
-            }
+            name = func._schema.name.split("::")[1].rstrip("_")
+            reads = {self.made[id(t)][0] for t in flows}
             args = dict(zip((a.name for a in func._schema.arguments), args)) | (
                 kwargs or {}
             )
@@ -120,9 +119,9 @@ def watch(
         else []
     )
     inputs = x, *(y.to(x.device) for y in labels)
-    modes, recorder, hooks = (
-        {m: m.training for m in net.modules()}, _Recorder(x, boost), [],
-    )
+    modes = {m: m.training for m in net.modules()}
+    recorder = _Recorder(x, boost)
+    hooks = []
     def leave(*_): recorder.stack.pop()
     try:
         for name, m in net.named_modules():
@@ -305,9 +304,8 @@ def strides_not_pooling(t: Trace) -> Iterator[tuple]:  # a run
             )
     for i in t.layers()[1]:
         between, following = t.after(i)
-        a, b = t.ops[i].y.shape[2:], (
-            t.ops[following[0]].shape[2:] if following else t.y.shape[2:]
-        )
+        a = t.ops[i].y.shape[2:]
+        b = t.ops[following[0]].shape[2:] if following else t.y.shape[2:]
         if (
             len(a) == len(b) == 2
             and a != b
@@ -461,9 +459,8 @@ def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
 def _end(t):
     """Names and places of G's or D's last activations; its lowest and highest output
     if its last layer gave up to 10,000."""
-    acts, y = [a for i in t.layers()[2] for a in _activations(t, i)], watch(
-        t.net, t.x, boost=t.layers()[2][-1]
-    )[0]
+    acts = [a for i in t.layers()[2] for a in _activations(t, i)]
+    y = watch(t.net, t.x, boost=t.layers()[2][-1])[0]
     return (
         [name for name, *_ in acts],
         ", ".join(place for *_, place in acts),

@@ -518,9 +518,9 @@ def replay(folder: str | Path,  # a run's
     from PIL import Image
     widgets, folder = library("ipywidgets", "The replay of a run"), home(folder)
     sheets, rows = sheets_of(folder), read_history(folder / "history.csv")
-    text, picture, plot = (
-        widgets.HTML(), widgets.Image(format="png"), widgets.Image(format="png"),
-    )
+    text = widgets.HTML()
+    picture = widgets.Image(format="png")
+    plot = widgets.Image(format="png")
     if not sheets:
         text.value = escape(
             f"{folder} holds no pictures in samples/; "
@@ -540,9 +540,9 @@ def replay(folder: str | Path,  # a run's
             picture.value = sheets[slider.value].read_bytes()
             text.value = f"step {slider.value:,} of {max(sheets):,}"
         except (OSError, ValueError) as e:
-            text.value, picture.value, plot.value = (
-                escape(str(e), quote=False), b"", b"",
-            )
+            text.value = escape(str(e), quote=False)
+            picture.value = b""
+            plot.value = b""
     slider.observe(update, "value")
     update()
     return widgets.VBox([slider, text, picture, plot])

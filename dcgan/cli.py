@@ -45,10 +45,8 @@ def to_call(command: Callable,  # a function that runs a command
     beside the parameters."""
     def call(**given):
         return partial(command, **given)
-    call.__signature__, call.__annotations__ = (
-        signature(command),
-        command.__annotations__,
-    )
+    call.__signature__ = signature(command)
+    call.__annotations__ = command.__annotations__
     comments = re.findall(r"(\w+): [^#\n]+# (.+)", getsource(command))
     call.__doc__ = "\n".join(
         [command.__doc__, "", *(f":param {name}: {text}" for name, text in comments)]

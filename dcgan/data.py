@@ -290,9 +290,8 @@ def shift(
         .to(x.device)
         .T[..., None]
     )
-    row, column = down + torch.arange(h, device=x.device), right + torch.arange(
-        w, device=x.device
-    )
+    row = down + torch.arange(h, device=x.device)
+    column = right + torch.arange(w, device=x.device)
     # in the padded image, (b, h, w)
     place = row[:, :, None]*(w + 2*pixels) + column[:, None, :]
     padded = F.pad(x, (pixels,)*4, value=-1.).flatten(2)

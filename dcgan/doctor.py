@@ -268,9 +268,8 @@ class Doctor:
     def arm(self, trainer: Trainer) -> None:  # before a step
         "If the next step is to be checked, keep the weights as they are now."
         step = trainer.step + 1
-        self.due, self.real = (
-            step if step == 1 or step % self.every == 0 else None
-        ), None
+        self.due = step if step == 1 or step % self.every == 0 else None
+        self.real = None
         if self.due:
             self.weights = {
                 k: [p.detach().clone() for p in net.parameters()]
@@ -337,10 +336,8 @@ class Doctor:
         if self.real is None or len(self.real) < 2:
             return c
         h, w = self.real.shape[2:]
-        inner, real = (
-            self.real[..., h // 4 : h - h // 4, w // 4 : w - w // 4],
-            self.real[: len(seen)].float(),
-        )
+        inner = self.real[..., h // 4 : h - h // 4, w // 4 : w - w // 4]
+        real = self.real[: len(seen)].float()
         c |= {
             "low": inner.min().item(), "high": inner.max().item(),
             "variety": variety(seen, real),

@@ -146,9 +146,8 @@ def draw_labelled(
             f"{n} labels can't be shared evenly by the classes; take a multiple of"
             f" {len(classes)}."
         )
-    each, order = n // len(classes), torch.randperm(
-        len(labels), generator=generator_for(seed, n, 6)
-    )
+    each = n // len(classes)
+    order = torch.randperm(len(labels), generator=generator_for(seed, n, 6))
     chosen = []
     for c in classes.tolist():
         places = order[labels[order] == c]

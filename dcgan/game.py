@@ -40,9 +40,9 @@ def mlp(n_in: int,   # numbers that go in
         act,         # makes the activation of the two hidden layers
        ) -> nn.Sequential:
     "Two hidden layers of 128."
-    first, second, last = (
-        nn.Linear(n_in, 128), nn.Linear(128, 128), nn.Linear(128, n_out),
-    )
+    first = nn.Linear(n_in, 128)
+    second = nn.Linear(128, 128)
+    last = nn.Linear(128, n_out)
     return nn.Sequential(first, act(), second, act(), last)
 
 def players(seed: int,  # decides the weights

@@ -265,9 +265,8 @@ def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 
     opt = torch.optim.AdamW(
         init_weights(net, None, seed, part=4).parameters(), lr=4e-3, weight_decay=0.01
     )
-    rate, g = torch.optim.lr_scheduler.OneCycleLR(
-        opt, 4e-3, total_steps=epochs * steps
-    ), generator_for(seed, 7)
+    rate = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=epochs * steps)
+    g = generator_for(seed, 7)
     for _ in range(epochs):
         for i in torch.randperm(len(x), generator=g).split(batch)[:steps]:
             loss = F.mse_loss(net(roughened(x[i], g)), wanted[i])
@@ -656,10 +655,8 @@ def calculator(
 
     def update(_=None):
         if not all(part.value for part in lists):
-            text.value, picture.value = (
-                "Choose one image or more for each of A, B and C.",
-                b"",
-            )
+            text.value = "Choose one image or more for each of A, B and C."
+            picture.value = b""
             return
         means = [z[list(part.value)].mean(0, keepdim=True) for part in lists]
         text.value = "means of A, B and C; A − B + C"

@@ -303,9 +303,9 @@ class Generator(Network):
         running averages, so no image depends on its neighbours. The z of image i is
         the same to the last bit however many are drawn; the image is so up to
         rounding."""
-        (n, batch), weight, was = (
-            whole(1, n=n, batch=batch), next(self.parameters()), self.training,
-        )
+        n, batch = whole(1, n=n, batch=batch)
+        weight = next(self.parameters())
+        was = self.training
         # the parts, and all of them together
         check_memory(8 * n * prod(self.table.out_shape), f"{counted(n)} images")
         z = latent(n, self.z_dim, self.z_law, seed, first=first).to(

@@ -140,9 +140,8 @@ def explore():  # an ipywidgets box
     def update(_=None):
         values = [slider.value for slider in sliders]
         try:
-            text.value, picture.value = _formula(kind.value, *values), _walk_png(
-                kind.value, *values
-            )
+            text.value = _formula(kind.value, *values)
+            picture.value = _walk_png(kind.value, *values)
         except ValueError as e:
             text.value, picture.value = str(e), b""
     for control in (kind, *sliders):

@@ -266,9 +266,9 @@ class Trainer:
         self.G_ema = deepcopy(G) if r.ema else None
         self.opt_g, self.opt_d = self.adam(G, r.lr_g), self.adam(D, r.lr_d)
         self.G, self.D = e.share(G), e.share(D)
-        self.history, self.step, self.total = (
-            History(r.log_every, e.device), 0, r.epochs * len(self.batches),
-        )
+        self.history = History(r.log_every, e.device)
+        self.step = 0
+        self.total = r.epochs * len(self.batches)
         # images of a step, in this process
         self.n = r.batch_size // e.world
         # D's fakes, for G's step; the signal that ended it; its folder
@@ -281,10 +281,11 @@ class Trainer:
              lr: float,       # learning rate
             ) -> Adam:
         "Its optimiser, all weights updated by one fused kernel."
-        betas, fused = (
+        betas = (
             self.recipe.beta1,
             self.recipe.beta2,
-        ), self.engine.device.type in ("cpu", "cuda")
+        )
+        fused = self.engine.device.type in ("cpu", "cuda")
         return Adam(net.parameters(), lr=lr, betas=betas, fused=fused)
 
     def noise(self, draw: int) -> Tensor:  # 0: for D's step; 1: for G's
@@ -322,10 +323,9 @@ class Trainer:
         x = x.to(
             self.engine.device, memory_format=torch.channels_last, non_blocking=True
         )
-        D, G, targets = (
-            self.given(self.D), self.given(self.G),
-            Targets(r.real_label, r.fake_label, r.d_reduction),
-        )
+        D = self.given(self.D)
+        G = self.given(self.G)
+        targets = Targets(r.real_label, r.fake_label, r.d_reduction)
         if r.g_fakes == "reuse":
             G, self.again = twice(G)
         self.d_stats = d_step(
@@ -435,10 +435,8 @@ class Trainer:
     @property
     def images_seen(self) -> int:
         "Real images so far."
-        (epochs, steps), size = (
-            divmod(self.step, len(self.batches)),
-            self.recipe.batch_size,
-        )
+        epochs, steps = divmod(self.step, len(self.batches))
+        size = self.recipe.batch_size
         return (
             epochs
             * (len(self.images) if self.batches.kept else len(self.batches) * size)
@@ -486,9 +484,9 @@ class Trainer:
         for name, part in self.parts().items():
             if name in state:
                 part.load_state_dict(state[name])
-        self.step, self.history.rows, self.history.elapsed = (
-            state["step"], state["rows"], state["elapsed"],
-        )
+        self.step = state["step"]
+        self.history.rows = state["rows"]
+        self.history.elapsed = state["elapsed"]
         self.history.recent = list(state["recent"].to(self.engine.device))
 
 # %% ../nbs/08_training.ipynb #10-14
@@ -598,9 +596,8 @@ class Live:
         every: int | None = None,
         n: int = 16,  # samples, from 1
     ):
-        self.every, self.n = every if every is None else whole(1, every=every), whole(
-            1, n=n
-        )
+        self.every = every if every is None else whole(1, every=every)
+        self.n = whole(1, n=n)
 
     def begin(self, trainer: Trainer) -> None:  # about to train
         "The first picture, of what G draws before it has learned."

@@ -270,10 +270,8 @@ class Network(
                 folder, revision=revision, token=token, cache_dir=cache_dir
             )
         try:
-            config, names = (
-                read_config(Path(folder) / "config.json"),
-                inspect.signature(cls.__init__).parameters,
-            )
+            config = read_config(Path(folder) / "config.json")
+            names = inspect.signature(cls.__init__).parameters
             net = cls(**{name: config[name] for name in names if name in config})
         except (ValueError, TypeError) as e:
             raise ValueError(
@@ -345,10 +343,8 @@ class Network(
                    ) -> None:
         """ValueError unless it is a batch of floats of this shape, of the weights'
         type and on their device."""
-        like, wanted = (
-            next(self.parameters(), given),
-            f"(batch, {', '.join(map(str, shape))})",
-        )
+        like = next(self.parameters(), given)
+        wanted = f"(batch, {', '.join(map(str, shape))})"
         if not isinstance(given, Tensor) or not given.is_floating_point():
             kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
             raise ValueError(

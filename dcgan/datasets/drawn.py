@@ -246,9 +246,8 @@ def house_numbers(
     if not isinstance(split, str) or split not in ("train", "test"):
         raise ValueError(f'split is {shown(split)}; give "train" or "test".')
     strokes = _pen_strokes(split)
-    images, labels = torch.empty(n, 3, 32, 32, dtype=torch.uint8), torch.empty(
-        n, dtype=torch.int64
-    )
+    images = torch.empty(n, 3, 32, 32, dtype=torch.uint8)
+    labels = torch.empty(n, dtype=torch.int64)
     for i in range(0, n, 64):
         p = _plan(min(64, n - i), seed, start + i)
         images[i:i+64] = _camera(_on_wall(p, *_number(p, strokes)), p)

@@ -191,10 +191,9 @@ def from_files(name: str,            # what messages call it
 def _write(folder: Path, job: Job) -> None:
     """OSError, one sentence, where the disk has too little room; ValueError where
     not a single image could be read."""
-    need, free, where = (
-        job.n * math.prod(job.shape), shutil.disk_usage(folder.parent).free,
-        printable(folder.parent),
-    )
+    need = job.n * math.prod(job.shape)
+    free = shutil.disk_usage(folder.parent).free
+    where = printable(folder.parent)
     if need > free:
         raise OSError(
             f"{job.name}: {job.n:,} images need {need/1e6:,.1f} MB in {where}, where"
@@ -278,9 +277,8 @@ def kept(root: Path,       # the cache
     found = read(folder)
     if found is not None:
         return found
-    part, lock = folder.with_name(folder.name + ".part"), FileLock(
-        folder.with_name(folder.name + ".lock")
-    )
+    part = folder.with_name(folder.name + ".part")
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
     with writing_in(folder.parent, "DCGAN_CACHE"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:

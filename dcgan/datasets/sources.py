@@ -468,9 +468,8 @@ def _split(
 ) -> tuple[Path, list]:  # the folder of the split; other names beside it
     "ValueError where nothing is held out and that is wanted."
     inside = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
-    train, held = inside.get("train"), next(
-        (inside[name] for name in _HELD_OUT if name in inside), None
-    )
+    train = inside.get("train")
+    held = next((inside[name] for name in _HELD_OUT if name in inside), None)
     if (
         train
         and (held or all(train in f.parents for f in _walk(root, cache)[0]))
@@ -511,10 +510,8 @@ def _header(file: Path) -> _Facts | None:
                 image.mode: image.mode in ("CMYK", "YCbCr", "LAB", "HSV"),
                 "with several frames, the first is used": frames,
             }
-            size, colour = (
-                image.size,
-                image.mode not in ("1", "L", "LA", "F") and not grey16,
-            )
+            size = image.size
+            colour = image.mode not in ("1", "L", "LA", "F") and not grey16
             top = int(np.asarray(image).max()) if grey16 else None
             kinds["nearly black"] = (
                 deep and not grey16 and np.asarray(image.convert("RGB")).max() < 16
@@ -585,9 +582,8 @@ def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
 def _folder(want: Want) -> Bank:
     """Any folder of images; sub-folders train and test (val, valid, validation) are
     the splits, else there is no test split."""
-    root, cache = place(
-        want.name.removeprefix("folder:"), "the folder after folder:"
-    ), cache_root(want.data_dir)
+    root = place(want.name.removeprefix("folder:"), "the folder after folder:")
+    cache = cache_root(want.data_dir)
     if not root.is_dir():
         raise FileNotFoundError(
             f"there is no folder {printable(root)}: give the place of the images as"
@@ -652,9 +648,8 @@ def _celeba(want: Want) -> Bank:
     from torchvision.datasets import CelebA
     want = replace(want, image_size=want.image_size or 64, channels=want.channels or 3)
     base = want.data_dir/"celeba"
-    sums, faces = {
-        name: md5 for _, md5, name in CelebA.file_list
-    }, base / "img_align_celeba"
+    sums = {name: md5 for _, md5, name in CelebA.file_list}
+    faces = base / "img_align_celeba"
     _unpack(base/f"{faces.name}.zip", sums[f"{faces.name}.zip"], faces)
     files = [
         (Path("celeba", name), md5)

@@ -97,10 +97,8 @@ class Processes(Engine):
                 cpu=on_cpu, mixed_precision="no", kwargs_handlers=[several]
             )
         super().__init__(self.accelerator.device, precision)
-        self.rank, self.world = (
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
+        self.rank = self.accelerator.process_index
+        self.world = self.accelerator.num_processes
         self.main, self.launcher = self.accelerator.is_main_process, os.getppid()
 
     def place(self, net: nn.Module) -> nn.Module:  # as it was made

@@ -483,9 +483,8 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
             f" {shift} pixels; take two or more of one size, of {4 * (shift + 1)}"
             " pixels or more."
         )
-    small, coarse = [F.avg_pool2d(images, 2) for images in (a, b)], (
-        int(shift) + 1
-    ) // 2
+    small = [F.avg_pool2d(images, 2) for images in (a, b)]
+    coarse = (int(shift) + 1) // 2
     middles = _windows(small[1], coarse, only_middle=True)
     rough = torch.stack(
         [torch.cdist(way, middles) for way in _windows(small[0], coarse).unbind(1)]

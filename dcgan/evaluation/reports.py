@@ -89,9 +89,8 @@ def _distances(seen: list[Look],  # of generated images, one look for each seed
               ) -> dict:
     "Fréchet and kernel distance, with spread and floor."
     fids = torch.tensor([frechet(s.features, real) for s in seen])
-    kernel, kernel_floor = kernel_distance(seen[0].features, real), kernel_distance(
-        train, real
-    )
+    kernel = kernel_distance(seen[0].features, real)
+    kernel_floor = kernel_distance(train, real)
     return {
         "fid": fids.mean().item(), "fid_floor": frechet(train, real),
         "fid_seeds": fids.tolist(),
@@ -168,10 +167,8 @@ def evaluate(
             for i in range(1, seeds)
         ),
     ]
-    some, labels = (
-        order(len(bank.images), 0, 0)[:n],
-        labels_of(test, "test").view(len(test.images), -1)[:, 0],
-    )
+    some = order(len(bank.images), 0, 0)[:n]
+    labels = labels_of(test, "test").view(len(test.images), -1)[:, 0]
     as_many = Look(train.features[some], train.probs[some])
     known = fitted(
         to_x(bank.images if own is None else check_bytes(own, "own")), judge.in_shape
