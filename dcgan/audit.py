@@ -24,18 +24,14 @@ from .networks import Discriminator, Generator, labels_from
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-07
 class Op(NamedTuple):
     "One operation of a run, as PyTorch carried it out."
-    # aten's name, without the underscore of in-place forms: "leaky_relu"
-    name: str
+    name: str              # aten's, without an in-place form's underscore: "leaky_relu"
     kind: str              # "conv" or "linear" for a layer with weights, else ""
-    # the module that ran it, or "tanh after conv3" if a function did
-    where: str
+    where: str             # module that ran it, or "tanh after conv3" if a function did
     args: dict             # its arguments, under the names of aten's schema
-    # numbers of the operations whose results it reads; -1: the net's input
-    reads: set
+    reads: set             # numbers of the operations that it reads; -1: net's input
     shape: tuple           # of what went in
     y: Tensor              # what came out, a copy
-    # its largest argument that does not depend on the net's input
-    weight: Tensor | None
+    weight: Tensor | None  # largest argument that does not depend on the net's input
 
 def _kind(name, shape, weight, n):
     """A matrix product with a row for each of `n` images is fully connected; with a
@@ -45,8 +41,7 @@ def _kind(name, shape, weight, n):
     ):
         return ""
     return (
-        "linear"
-        if "convolution" not in name and shape.numel() == n * shape[-1]
+        "linear" if "convolution" not in name and shape.numel() == n * shape[-1]
         else "conv"
     )
 
@@ -73,15 +68,15 @@ class _Recorder(TorchDispatchMode):
                 results[0].div_(results[0].abs().max().clamp(1e-30)).mul_(1e4)
             name = func._schema.name.split("::")[1].rstrip("_")
             reads = {self.made[id(t)][0] for t in flows}
-            args = dict(zip((a.name for a in func._schema.arguments), args)) | (
-                kwargs or {}
+            args = (
+                dict(zip((a.name for a in func._schema.arguments), args))
+                | (kwargs or {})
             )
             weight, shape = max(rest, key=Tensor.numel, default=None), flows[0].shape
             kind = _kind(name, shape, weight, self.n)
             where = self.stack[-1] or (
                 f"{kind} number {1 + sum(bool(op.kind) for op in self.ops)}"
-                if kind
-                else ""
+                if kind else ""
             )
             # `t` stays alive, so that its id stays its own
             self.made |= {id(t): (len(self.ops), t) for t in results}
@@ -100,23 +95,20 @@ def _check_net(net) -> None:
         )
 
 def watch(
-    net: nn.Module,  # any network
-    x: Tensor,       # a batch of its inputs
-    # number of the operation whose result is scaled up to 10,000
-    boost: int | None = None,
+    net: nn.Module,            # any network
+    x: Tensor,                 # a batch of its inputs
+    boost: int | None = None,  # number of the operation that is scaled up to 10,000
 ) -> tuple[Tensor, list[Op]]:
-    """Run `net` in training mode; buffers, modes, gradients and random state stay as
-    they were."""
+    "Run `net` in training mode; buffers, modes, gradients, random state stay the same."
     _check_net(net)
     if not isinstance(x, Tensor):
         raise ValueError(
-            "x must be a batch of the network's inputs, a tensor, got"
-            f" {type(x).__name__}"
+            "x must be a batch of the network's inputs, a tensor,"
+            f" got {type(x).__name__}"
         )
     labels = (
         labels_from(None, net.classes, len(x), 0)
-        if isinstance(net, (Generator, Discriminator))
-        else []
+        if isinstance(net, (Generator, Discriminator)) else []
     )
     inputs = x, *(y.to(x.device) for y in labels)
     modes = {m: m.training for m in net.modules()}
@@ -134,9 +126,10 @@ def watch(
                 m.register_forward_hook(leave, always_call=True),
             ]
         net.train()
-        with torch.random.fork_rng(
-            [x.device] if x.is_cuda else []
-        ), torch.no_grad(), recorder:
+        with (
+            torch.random.fork_rng([x.device] if x.is_cuda else []),
+            torch.no_grad(), recorder,
+        ):
             return (
                 functional_call(
                     net, {name: b.clone() for name, b in net.named_buffers()}, inputs
@@ -157,10 +150,8 @@ class Trace(NamedTuple):
     x: Tensor                         # the batch that went in
     y: Tensor                         # what came out
     ops: list                         # the operations, in order
-    # for the D of a pair: shape of the images that G makes
-    made: tuple | None = None
-    # whether D's loss has a sigmoid in it; None: not known
-    takes_logits: bool | None = None
+    made: tuple | None = None         # for a pair's D: shape of the images that G makes
+    takes_logits: bool | None = None  # whether D's loss has a sigmoid; None: not known
     def after(
         self,
         i: int,  # number of a layer; -1: the input
@@ -201,8 +192,8 @@ def _batch(net, shape):
         or not all(isinstance(n, Integral) and n > 0 for n in shape)
     ):
         raise ValueError(
-            f"input_shape={str(shape)[:30]!r}: expected the shape of one input, such as"
-            " (100,) or (1, 28, 28)"
+            f"input_shape={str(shape)[:30]!r}: expected the shape of one input,"
+            " such as (100,) or (1, 28, 28)"
         )
     x = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     return (x.clamp(-1, 1) if x[0, 0].numel() > 1 else x).to(next(net.parameters(), x))
@@ -232,8 +223,8 @@ def trace(net: nn.Module,              # the network
         became = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         told = told or f"{tuple(x.shape)} becomes {became}"
     raise ValueError(
-        f"{type(net).__name__} does not work as {role or 'G or D'} ({told}): give"
-        " input_shape, such as (100,) or (1, 28, 28), or role"
+        f"{type(net).__name__} does not work as {role or 'G or D'} ({told}):"
+        " give input_shape, such as (100,) or (1, 28, 28), or role"
     )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-20
@@ -254,14 +245,12 @@ def judge(rule,      # a function that yields (verdict, layer, why)
             f" got {type(rule).__name__} and {type(t).__name__}"
         )
     found = (
-        list(rule(t))
-        if any(op.kind for op in t.ops)
+        list(rule(t)) if any(op.kind for op in t.ops)
         else [("not told", "", "no layer with weights was seen")]
     )
     worst = next(
         (
-            v
-            for v in ("broken", "not told", "kept")
+            v for v in ("broken", "not told", "kept")
             if v in [verdict for verdict, *_ in found]
         ),
         None,
@@ -280,8 +269,7 @@ def judge(rule,      # a function that yields (verdict, layer, why)
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-26
 def _resizes(t, op):
-    """Pooling or interpolation by name, or a mean or maximum over a map that nothing
-    else reads."""
+    "Pooling or interpolation by name, or a mean or maximum that alone reads its map."
     dims = op.args.get("dim")
     if op.name not in {"mean", "sum", "amax", "max"} or dims is None:
         return re.search("pool|upsample|grid_sampler", op.name)
@@ -295,12 +283,9 @@ def strides_not_pooling(t: Trace) -> Iterator[tuple]:  # a run
     for op in t.ops:
         if _resizes(t, op):
             yield (
-                "broken",
-                op.where,
-                (
-                    f"{op.name.removesuffix('_with_indices')}: let convolutions change"
-                    " the size"
-                ),
+                "broken", op.where,
+                f"{op.name.removesuffix('_with_indices')}:"
+                " let convolutions change the size",
             )
     for i in t.layers()[1]:
         between, following = t.after(i)
@@ -333,12 +318,9 @@ def no_hidden_linear(t: Trace) -> Iterator[tuple]:  # a run
             )
         elif final and op.y.numel() == len(t.x):
             yield (
-                "kept",
-                op.where,
-                (
-                    f"the final {sizes} is not hidden: it is a convolution as large as"
-                    " its map"
-                ),
+                "kept", op.where,
+                f"the final {sizes} is not hidden:"
+                " it is a convolution as large as its map",
             )
         elif t.role == "G" and i in first and i not in last:
             yield (
@@ -431,8 +413,7 @@ def activation_inside(t: Trace) -> Iterator[tuple]:  # a run
     for i in [i for i in t.layers()[1] if t.after(i)[1]]:
         found = _activations(t, i)
         odd = [
-            op.where
-            for op in t.after(i)[0]
+            op.where for op in t.after(i)[0]
             if re.search("where|max|min|clamp|abs|exp|gt|lt|sin|pow", op.name)
         ]
         if not found:
@@ -468,15 +449,14 @@ def _end(t):
     )
 
 def tanh_last_and_output_range(t: Trace) -> Iterator[tuple]:  # a run
-    """G ends in tanh (paper, section 3), so that its output can fill [-1, 1] and
-    can't leave it."""
+    "G ends in tanh (paper, section 3): its output can fill [-1, 1] and can't leave it."
     if t.role == "D":
         return
     names, where, low, high = _end(t)
     good = names == ["tanh"] and -1.001 < low < -0.9 and 0.9 < high < 1.001
     seen = (
-        f"ends in {' and '.join(names) or 'no activation'}, reaches {low:.2g} to"
-        f" {high:.2g}"
+        f"ends in {' and '.join(names) or 'no activation'},"
+        f" reaches {low:.2g} to {high:.2g}"
     )
     yield (
         "kept" if good else "broken" if low < high else "not told",
@@ -486,8 +466,7 @@ def tanh_last_and_output_range(t: Trace) -> Iterator[tuple]:  # a run
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-57
 def no_sigmoid_twice(t: Trace) -> Iterator[tuple]:  # a run
-    """One sigmoid between D's last layer and the loss: in D (BCELoss) or in the loss
-    (ours)."""
+    "One sigmoid between D's last layer and loss: in D (BCELoss) or in the loss (ours)."
     if t.role == "G":
         return
     names, where, low, high = _end(t)
@@ -503,13 +482,9 @@ def no_sigmoid_twice(t: Trace) -> Iterator[tuple]:  # a run
         )
     else:
         yield (
-            "kept",
-            where,
-            (
-                "a sigmoid: right for BCELoss, one too many for a loss of logits"
-                if sigmoid
-                else "gives logits"
-            ),
+            "kept", where,
+            "a sigmoid: right for BCELoss, one too many for a loss of logits"
+            if sigmoid else "gives logits",
         )
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-62
@@ -520,12 +495,10 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
         name.endswith("running_mean") and not b.is_meta and b.any()
         for name, b in t.net.named_buffers()
     ):
-        return (
-            yield (
-                "not told", "",
-                "BatchNorm has seen data: these are no longer the initial weights",
-            )
-        )
+        return (yield (
+            "not told", "",
+            "BatchNorm has seen data: these are no longer the initial weights",
+        ))
     layers = [(op.where, op.weight.float()) for op in t.ops if op.kind]
     many = [(where, w) for where, w in layers if w.numel() > 99 and not w.is_meta]
     off = {
@@ -552,13 +525,9 @@ def initial_weights(t: Trace) -> Iterator[tuple]:  # a run
         if not w.is_meta and abs(w.mean() - 1) > 0.1
     ]
     yield (
-        "kept" if many else "not told",
-        "",
-        (
-            "std near 0.02"
-            if many
-            else "no layer has the hundred weights that it takes to tell"
-        ),
+        "kept" if many else "not told", "",
+        "std near 0.02" if many
+        else "no layer has the hundred weights that it takes to tell",
     )
     yield from [
         ("kept", "", f"too few weights to tell in {where}")
@@ -625,12 +594,11 @@ class Audit(NamedTuple):
 
 # %% ../nbs/under_the_hood/25_audit.ipynb #02-65
 def audit(
-    nets,                     # a network, or the pair (G, D)
+    nets,                                   # a network, or the pair (G, D)
     # of one input: (100,), (1, 28, 28); for a pair two of them; None: find one
     input_shape: tuple | None = None,
-    role: str | None = None,  # "G" or "D" for one network; None: by what it does
-    # whether D's loss has a sigmoid in it; None: not known
-    loss_takes_logits: bool | None = None,
+    role: str | None = None,                # "G" or "D" for one; None: by what it does
+    loss_takes_logits: bool | None = None,  # if D's loss has a sigmoid; None: not known
 ) -> Audit:
     """Judge by all rules, without changing anything. TypeError for what is no
     network, ValueError for an input that doesn't fit."""
@@ -638,28 +606,26 @@ def audit(
     if len(pair) not in (1, 2) or not all(isinstance(net, nn.Module) for net in pair):
         given = ", ".join(type(net).__name__ for net in pair) or nets
         raise TypeError(
-            "audit takes a network (a torch.nn.Module) or a pair (G, D) of them, not"
-            f" {given}"
+            "audit takes a network (a torch.nn.Module) or a pair (G, D) of them,"
+            f" not {given}"
         )
     if not isinstance(loss_takes_logits, bool | None):
         raise ValueError(
-            "loss_takes_logits must be True, False, or None where it is not known, got"
-            f" {str(loss_takes_logits)[:30]!r}"
+            "loss_takes_logits must be True, False, or None where it is not known,"
+            f" got {str(loss_takes_logits)[:30]!r}"
         )
     shapes = (
-        input_shape
-        if len(pair) == 2 and isinstance(input_shape, (tuple, list))
+        input_shape if len(pair) == 2 and isinstance(input_shape, (tuple, list))
         else (input_shape,) * len(pair)
     )
     roles = (None, "G", "D") if len(pair) == 1 else (None,)
     if (
-        not isinstance(role, str | None)
-        or role not in roles
+        not isinstance(role, str | None) or role not in roles
         or len(shapes) != len(pair)
     ):
         raise ValueError(
-            f"role={role!r}, input_shape={input_shape!r}: one network may have 'G' or"
-            " 'D' and its shape, a pair (G, D) two shapes"
+            f"role={role!r}, input_shape={input_shape!r}:"
+            " one network may have 'G' or 'D' and its shape, a pair (G, D) two shapes"
         )
     runs = [
         trace(

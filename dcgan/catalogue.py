@@ -6,26 +6,26 @@ __all__ = ['ABOUT']
 # %% ../nbs/09_recipes.ipynb #05-39
 ABOUT = {  # recipe: one line
     "digits": (
-        "the default: keeps every guideline, mostly readable digits in a few minutes on"
-        " two CPU cores"
+        "the default: keeps every guideline,"
+        " mostly readable digits in a few minutes on two CPU cores"
     ),
     "digits-conditional": (
         "the default, told which digit to draw: a label for both networks"
     ),
     "dcgan-2015": (
-        "the authors' network, Newmu/dcgan_code, on faces: 5×5 kernels, linear ends,"
-        " uniform z"
+        "the authors' network, Newmu/dcgan_code, on faces:"
+        " 5×5 kernels, linear ends, uniform z"
     ),
     "mnist28": (
         "R1, gabcastro/DCGAN-MNIST: a guided project on MNIST, its table corrected"
     ),
     "mnist28-trainer": (
-        "R3, sobhanshukueian/DCGAN: 18,272 weights, pooling and upsampling, batches"
-        " of 16"
+        "R3, sobhanshukueian/DCGAN: 18,272 weights, pooling and upsampling,"
+        " batches of 16"
     ),
     "mnist64": (
-        "R2, nakul-jindal/dcgan-in-pytorch: MNIST at 64×64, labels smoothed on both"
-        " sides"
+        "R2, nakul-jindal/dcgan-in-pytorch: MNIST at 64×64,"
+        " labels smoothed on both sides"
     ),
     "mnist64-paper": (
         "R4, last-one/DCGAN-Pytorch: a 4×4 port of the paper's network on MNIST,"

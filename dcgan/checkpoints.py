@@ -63,7 +63,7 @@ def new_run(
 
 # %% ../nbs/10_checkpoints.ipynb #10-19
 FORMAT = {"format": "dcgan checkpoint", "version": 1}
-# of every state
+# what every state holds
 ENTRIES = "recipe", "step", "rows", "elapsed", "recent", "G", "D", "opt_g", "opt_d"
 
 # %% ../nbs/10_checkpoints.ipynb #10-21
@@ -77,8 +77,7 @@ def writing(folder: Path, # a run's
         # a ConnectionError is another process that was lost, not the disk
         if (
             isinstance(e, ConnectionError)
-            or isinstance(e, OSError)
-            and str(folder) in str(e)
+            or isinstance(e, OSError) and str(folder) in str(e)
         ):
             raise
         raise OSError(
@@ -113,7 +112,7 @@ def save_checkpoint(state: dict,  # tensors and plain values
                    ) -> None:
     """Write aside, flush to the disk, keep the one before as checkpoint-previous.pt,
     move into place."""
-    path = folder / "checkpoint.pt"
+    path, previous = folder / "checkpoint.pt", folder / "checkpoint-previous.pt"
     torch.save(FORMAT | state, data := io.BytesIO())
     with writing(folder), write_aside(path) as aside:
         with open(aside, "wb") as f:
@@ -121,7 +120,11 @@ def save_checkpoint(state: dict,  # tensors and plain values
             f.flush()
             os.fsync(f.fileno())
         if path.exists():
-            os.replace(path, folder / "checkpoint-previous.pt")
+            previous.unlink(missing_ok=True)
+            try:
+                os.link(path, previous)
+            except OSError:  # a file system that knows no second names
+                os.replace(path, previous)
 
 # %% ../nbs/10_checkpoints.ipynb #10-24
 def changed(then: Recipe, # of a run
@@ -153,8 +156,8 @@ def read_checkpoint(path: Path,                   # the file
         ) from None
     if not isinstance(state, dict) or not FORMAT.items() <= state.items():
         raise ValueError(
-            f"{path.name} is not a checkpoint of dcgan in format version"
-            f" {FORMAT['version']}"
+            f"{path.name} is not a checkpoint of dcgan"
+            f" in format version {FORMAT['version']}"
         )
     if recipe and (lacking := [name for name in ENTRIES if name not in state]):
         raise ValueError(f"{path.name} lacks {', '.join(lacking)}")
@@ -197,14 +200,14 @@ def check_recipe(recipe: Recipe, # asked for
     text = (folder / "recipe.json").read_bytes()
     if other := changed(from_json(text), recipe):
         raise ValueError(
-            f"{folder} was started with another recipe ({other}); only epochs and data"
-            " may change with resume=True."
+            f"{folder} was started with another recipe ({other});"
+            " only epochs and data may change with resume=True."
         )
     then, now = json.loads(text), json.loads(to_json(recipe))
     if any(then.get(k, now[k]) != now[k] for k in ("g_layers", "d_layers")):
         raise ValueError(
-            f"{folder} was started when net {recipe.net!r} had other layers; this"
-            " version can't go on with it."
+            f"{folder} was started when net {recipe.net!r} had other layers;"
+            " this version can't go on with it."
         )
 
 # %% ../nbs/10_checkpoints.ipynb #10-33
@@ -215,8 +218,7 @@ def content(images: Tensor,                # uint8 (n, c, h, w)
     they lie."""
     checksum = zlib.crc32(images.cpu().contiguous().numpy())
     return (
-        checksum
-        if labels is None
+        checksum if labels is None
         else zlib.crc32(labels.cpu().contiguous().numpy(), checksum)
     )
 
@@ -228,8 +230,8 @@ def setting(trainer: Trainer, # any
     threads = {"threads": torch.get_num_threads()} if e.device.type == "cpu" else {}
     return {
         "images": len(trainer.images),
-        "content": content(trainer.images, trainer.labels), "precision": e.precision,
-        "device": e.device.type, "processes": e.world,
+        "content": content(trainer.images, trainer.labels),
+        "precision": e.precision, "device": e.device.type, "processes": e.world,
     } | threads
 
 # %% ../nbs/10_checkpoints.ipynb #10-33w
@@ -245,10 +247,10 @@ def check_run(
     other = [k for k, v in now.items() if state.get(k, v) != v]
     if "images" in other or "content" in other:
         raise ValueError(
-            f"The run was trained on {state['images']:,} images, and the"
-            f" {now['images']:,} of {trainer.recipe.data} are other"
-            f" images{'' if trainer.labels is None else ' or labels'}; bring back the"
-            " same, or start a new run."
+            f"The run was trained on {state['images']:,} images,"
+            f" and the {now['images']:,} of {trainer.recipe.data} are other images"
+            f"{'' if trainer.labels is None else ' or labels'};"
+            " bring back the same, or start a new run."
         )
     if state["step"] > trainer.total:
         raise ValueError(
@@ -256,10 +258,9 @@ def check_run(
             f"ask for at least as many, not {trainer.recipe.epochs}."
         )
     moved = ", ".join(f"{k}: {state[k]} → {now[k]}" for k in other)
-    moved = (
-        moved
-        and f"Since the checkpoint was saved, {moved}: "
-        "the run goes on, but not bit for bit."
+    moved = moved and (
+        f"Since the checkpoint was saved, {moved}:"
+        " the run goes on, but not bit for bit."
     )
     return state, [said for said in (note, moved) if said]
 
@@ -268,9 +269,10 @@ def write_history(rows: list[dict], # rows; not all need have every key
                   path: Path,       # the file to make or replace
                  ) -> None:
     "The history as CSV, written aside."
-    with write_aside(path) as aside, open(
-        aside, "w", newline="", encoding="utf-8"
-    ) as f:
+    with (
+        write_aside(path) as aside,
+        open(aside, "w", newline="", encoding="utf-8") as f,
+    ):
         out = csv.DictWriter(f, list(dict.fromkeys(key for row in rows for key in row)))
         out.writeheader()
         out.writerows(rows)
@@ -390,8 +392,8 @@ class RunFolder:
             )
         if self.path and not resume and (self.path.exists() or self.path.is_symlink()):
             raise FileExistsError(
-                f"{self.path} exists; go on with it by resume=True, or choose another"
-                " folder."
+                f"{self.path} exists; go on with it by resume=True,"
+                " or choose another folder."
             )
 
     def begin(self, trainer: Trainer) -> None:  # about to train
@@ -404,8 +406,8 @@ class RunFolder:
                 trainer.load_state(state)
             except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as e:
                 raise ValueError(
-                    f"{self.path} can't be resumed, its checkpoint does not fit its"
-                    f" recipe ({' '.join(str(e).split()):.200}); start a new run."
+                    f"{self.path} can't be resumed, its checkpoint does not fit"
+                    f" its recipe ({' '.join(str(e).split()):.200}); start a new run."
                 ) from None
         trainer.notes += notes
         trainer.kept = f"{'goes on' if self.resume else 'kept'} in {self.path}"
@@ -416,8 +418,7 @@ class RunFolder:
         self,
         trainer: Trainer,  # about to train
     ) -> tuple[Path, dict, list[str]]:  # the folder, the state to go on from, notes
-        """The run's folder, from now on this process's alone. An empty state: from the
-        start."""
+        "The run's folder, now this process's alone; an empty state: from the start."
         path = self.make() if self.make else self.path
         if not self.make and not self.resume:
             path.mkdir(parents=True)
@@ -513,8 +514,7 @@ class RunFolder:
 # %% ../nbs/10_checkpoints.ipynb #10-45o
 def replay(folder: str | Path,  # a run's
           ):                    # an ipywidgets box
-    """A slider through the moments of a run. What can't be read is a sentence in the
-    widget."""
+    "A slider through the moments of a run. What can't be read is said in the widget."
     from PIL import Image
     widgets, folder = library("ipywidgets", "The replay of a run"), home(folder)
     sheets, rows = sheets_of(folder), read_history(folder / "history.csv")

@@ -62,11 +62,9 @@ def flags_of(name: str):  # of a recipe
     @dataclass(frozen=True)
     class RecipeFlags(Recipe):
         "Any field of the recipe."
-        # not a flag: it is the word before the flags
-        name: tyro.conf.Suppress[str] = "digits"
+        name: tyro.conf.Suppress[str] = "digits"  # no flag: the word before the flags
 
-        # the recipe is checked once all is known
-        def __post_init__(self): pass
+        def __post_init__(self): pass  # the recipe is checked once all is known
 
     return RecipeFlags(**asdict(RECIPES[name]))
 
@@ -90,30 +88,21 @@ OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15
 def train(
-    recipe: OneRecipe,        # what to train
-    # folder of the run; None: runs/NAME-001, the first number that is free
-    run: Path | None = None,
-    resume: bool = False,     # go on with the run in that folder
-    device: str = "auto",     # auto, cpu, cuda, cuda:1 or mps
-    precision: str = "auto",  # auto (what the device is fast in), fp32, bf16 or fp16
-    # that share an operation on a CPU; None: as torch has them
-    threads: int | None = None,
-    # a backend of torch.compile for both networks, such as inductor
-    compile: str = "none",
-    # say in a sentence what goes wrong with the run, and what to try
-    doctor: bool = False,
-    # show the run to a tracker: tensorboard, wandb or trackio
-    track: str | None = None,
-    # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter sizes
-    verbose: int = 1,
-    save_plots: bool = True,  # write pictures, curves and animations
-    # epochs between generators that stay, in the run's folder kept; 0: only the newest
-    keep_every: int = 0,
-    # where downloaded data are; None: $DCGAN_DATA, else data
-    data_dir: Path | None = None,
-    # epochs between measurements of the distance to real images; 0: none
-    evaluate_every: int = 0,
-    resize: bool = False,     # resize images for them, where the judge takes others
+    recipe: OneRecipe,             # what to train
+    run: Path | None = None,       # its folder; None: runs/NAME-001, first free number
+    resume: bool = False,          # go on with the run in that folder
+    device: str = "auto",          # auto, cpu, cuda, cuda:1 or mps
+    precision: str = "auto",       # auto (the device's fast one), fp32, bf16 or fp16
+    threads: int | None = None,    # that share work on a CPU; None: as torch has them
+    compile: str = "none",         # a backend of torch.compile, such as inductor
+    doctor: bool = False,          # say what goes wrong with the run, and what to try
+    track: str | None = None,      # show the run to tensorboard, wandb or trackio
+    verbose: int = 1,  # 0 nothing; 1 tables, progress; 2 also optimisers; 3 also sizes
+    save_plots: bool = True,       # write pictures, curves and animations
+    keep_every: int = 0,           # epochs between generators in kept/; 0: newest only
+    data_dir: Path | None = None,  # of downloaded data; None: $DCGAN_DATA, else data
+    evaluate_every: int = 0,       # epochs between distances to real images; 0: none
+    resize: bool = False,          # resize images, where the judge takes other sizes
 ) -> int:  # 0; after a signal 128 and its number
     "Train a recipe, or go on with a run."
     flags = SimpleNamespace(**locals())
@@ -141,8 +130,7 @@ def train(
 def started(run: Path, # its folder
             name: str, # of the recipe that was typed
            ) -> "Recipe":
-    """The recipe of the run that goes on. ValueError where it is another one than
-    the named."""
+    "The recipe of the run that goes on. ValueError if it is not the named one."
     from dcgan.recipes import from_json
     recipe = from_json((run / "recipe.json").read_bytes())
     if recipe.name != name:
@@ -151,15 +139,14 @@ def started(run: Path, # its folder
 
 def check_folder(folder: Path, # in which something will be written or made
                 ) -> None:
-    """OSError, naming the nearest folder that there is, where nothing may be written
-    in it."""
+    "OSError, naming the nearest folder that exists, if nothing may be written in it."
     there = next(
         p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()
     )
     if there.is_dir() and not os.access(there, os.W_OK):
         raise OSError(
-            f"Nothing can be written in {there}; choose another place by --run or"
-            " --out."
+            f"Nothing can be written in {there};"
+            " choose another place by --run or --out."
         )
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15v
@@ -218,8 +205,7 @@ def typed() -> str:
     path that the shell searches."""
     started = Path(sys.argv[0])
     return (
-        quote(str(started))
-        if started.stem == "dcgan" and not shutil.which("dcgan")
+        quote(str(started)) if started.stem == "dcgan" and not shutil.which("dcgan")
         else "dcgan"
     )
 
@@ -250,8 +236,7 @@ def say_end(trainer: "Trainer",      # at its end, or stopped
         return 128 + trainer.stopped  # as a shell says that a signal ended it
     made = (
         ("samples.png", "losses.png", "samples.gif")
-        if flags.save_plots
-        else ("history.csv",)
+        if flags.save_plots else ("history.csv",)
     )
     if flags.verbose and trainer.engine.main:
         print(done, "open " + ", ".join(f"{run}/{name}" for name in made), sep="\n")
@@ -265,26 +250,19 @@ def place(what: str,  # a run, a saved folder, a shipped name, hub:owner/name
     from dcgan.weights import find_model
     found, folder = Path(find_model(what)).absolute(), Path(what)
     return (
-        folder
-        if found in (folder.absolute(), folder.absolute() / "generator")
+        folder if found in (folder.absolute(), folder.absolute() / "generator")
         else Path()
     )
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-19v
 def sample(
-    # folder of a run or a generator, shipped name, or hub:owner/name
-    what: tyro.conf.Positional[str],
-    # images, from 1; None: 64, or where the generator takes classes a row for each
-    # label
-    n: int | None = None,
-    # of the rows in turn, where the generator takes classes: 7 0 7; none: every class
-    labels: tuple[int, ...] = (),
-    seed: int = 0,     # decides the latent vectors, from 0
-    # number of the first image, counted from 0: --n 1 --first 17 draws image 17 alone
-    first: int = 0,
-    columns: int = 8,  # images in a row
-    # the picture to write, .png, .jpg or .webp; None: a PNG in the run folder
-    out: Path | None = None,
+    what: tyro.conf.Positional[str],  # run, saved folder, shipped name, hub:owner/name
+    n: int | None = None,             # images, from 1; None: 64, or a row of each label
+    labels: tuple[int, ...] = (),     # classes of the rows in turn: 7 0 7; none: all
+    seed: int = 0,                    # decides the latent vectors, from 0
+    first: int = 0,                   # number of the first image, counted from 0
+    columns: int = 8,                 # images in a row
+    out: Path | None = None,          # .png, .jpg or .webp; None: PNG in the run folder
 ) -> int:
     """Draw images with a trained generator: of a run, a saved folder, or shipped
     with the package."""
@@ -301,12 +279,10 @@ def sample(
     check_memory(8 * n * prod(G.table.out_shape), f"--n {counted(n)}")
     turns = (
         [rows[i // columns % len(rows)] for i in range(first, first + n)]
-        if rows
-        else None
+        if rows else None
     )
     whose = (
-        ""
-        if folder != Path() or what == "digits"
+        "" if folder != Path() or what == "digits"
         else re.sub(r"\W+", "-", what.removeprefix("hub:"))
     )
     parts = {
@@ -344,16 +320,15 @@ def recipes() -> int:
     from dcgan.recipes import RECIPES
     for name, r in RECIPES.items():
         print(
-            f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data}, {r.epochs}"
-            f" epochs\n    {ABOUT[name]}"
+            f"{name:19}{r.image_size}×{r.image_size}×{r.channels} {r.data},"
+            f" {r.epochs} epochs\n    {ABOUT[name]}"
         )
     return 0
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-20w
 def export(
-    # folder of a run or a generator, shipped name, or hub:owner/name
-    what: tyro.conf.Positional[str],
-    onnx: Path,  # the file to write, .onnx
+    what: tyro.conf.Positional[str],  # run, saved folder, shipped name, hub:owner/name
+    onnx: Path,                       # the file to write, .onnx
 ) -> int:
     "Write a trained generator as one file with which other programs draw: ONNX."
     from dcgan.checkpoints import writing
@@ -368,18 +343,14 @@ def export(
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2c
 def evaluate(
-    # folder of a run or a generator, shipped name, or hub:owner/name
-    what: tyro.conf.Positional[str],
-    n: int = 4000,            # images for each seed, from 65
-    seeds: int = 5,           # how many seeds of the latent vectors, from 1
-    resize: bool = False,     # resize the images, where the judge takes others
-    data: str | None = None,  # data set to measure against; None: the one of the recipe
-    # folder for report.json and report.png; None: the run's, for a shipped name this
-    # one
-    out: Path | None = None,
-    # where downloaded data are; None: $DCGAN_DATA, else data
-    data_dir: Path | None = None,
-    inception: bool = False,  # also Inception FID, with torch-fidelity
+    what: tyro.conf.Positional[str],  # run, saved folder, shipped name, hub:owner/name
+    n: int = 4000,                    # images for each seed, from 65
+    seeds: int = 5,                   # how many seeds of the latent vectors, from 1
+    resize: bool = False,             # resize the images, where the judge takes others
+    data: str | None = None,          # data set to measure against; None: the recipe's
+    out: Path | None = None,          # folder of the report; None: the run's, or this
+    data_dir: Path | None = None,     # of downloaded data; None: $DCGAN_DATA, else data
+    inception: bool = False,          # also Inception FID, with torch-fidelity
 ) -> int:
     "Measure a generator against real images; writes report.json and report.png."
     from dcgan.checkpoints import writing
@@ -399,22 +370,20 @@ def evaluate(
     data = data or recipe and recipe.data
     if not data:
         raise ValueError(
-            f"{what} has no recipe.json that says what it was trained on; say it, for"
-            " example --data digits."
+            f"{what} has no recipe.json that says what it was trained on;"
+            " say it, for example --data digits."
         )
     channels, size, _ = G.table.out_shape
     check_memory(32 * n * channels * size**2, f"--n {counted(n)}")
     reference = reference_for(data, size, channels, resize, data_dir)
     own = (
         images_of(recipe, data_dir).images
-        if recipe and recipe.images and data == recipe.data
-        else None
+        if recipe and recipe.images and data == recipe.data else None
     )
     found = measured(G, reference, n, seeds, own)
     more = (
         {"inception_fid": inception_fid(G.sample(n), to_x(reference.train.images))}
-        if inception
-        else {}
+        if inception else {}
     )
     with writing(folder.absolute()), write_aside(folder / "report.json") as aside:
         aside.write_text(
@@ -429,12 +398,11 @@ def evaluate(
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-2e
 def bench(
-    recipe: OneRecipe,        # what to race
-    seconds: float = 60.,     # of training, shared by both loops and their warm-up
-    device: str = "auto",     # auto, cpu, cuda, cuda:1 or mps
-    precision: str = "auto",  # of ours: auto, fp32, bf16; the copied loop's is fp32
-    # where downloaded data are; None: $DCGAN_DATA, else data
-    data_dir: Path | None = None,
+    recipe: OneRecipe,             # what to race
+    seconds: float = 60.,          # of training, shared by both loops and their warm-up
+    device: str = "auto",          # auto, cpu, cuda, cuda:1 or mps
+    precision: str = "auto",       # of ours: auto, fp32, bf16; the copied loop's: fp32
+    data_dir: Path | None = None,  # of downloaded data; None: $DCGAN_DATA, else data
 ) -> int:
     """Race a recipe against the loop that copied scripts use, on this device; on a
     CPU, the recipe as lessons size it."""
@@ -468,8 +436,7 @@ def own_code(fault: str, # what went wrong if it raises
 
 def network_from(what: str,        # file.py:Class
                 ) -> "nn.Module":  # the class, made without arguments
-    """A network from the user's own file; ValueError in one sentence where that
-    can't be."""
+    "A network from the user's own file; ValueError in a sentence if that can't be."
     stem, _, name = what.partition(".py:")
     if not name:
         raise ValueError(f"Say which class of {what}: {what}:Class.")
@@ -486,11 +453,9 @@ def network_from(what: str,        # file.py:Class
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-23
 def audit(
-    net: tyro.conf.Positional[str],  # recipe, or file.py:Class
-    # of one input, such as 100 or 1 28 28; None: found by trying
-    input_shape: tuple[int, ...] | None = None,
-    # what the class is; None: told by what it does
-    role: Literal["G", "D"] | None = None,
+    net: tyro.conf.Positional[str],              # recipe, or file.py:Class
+    input_shape: tuple[int, ...] | None = None,  # such as 100, 1 28 28; None: by trying
+    role: Literal["G", "D"] | None = None,       # what it is; None: by what it does
 ) -> int:  # 0: every rule kept or not told; 1: one is broken
     """Hold networks against the guidelines: a recipe's pair, or a class in a file,
     named as file.py:Class."""
@@ -525,8 +490,7 @@ LOOK = (
 def check_recipe(name: str,    # the word after the command
                  command: str, # that takes a recipe
                 ) -> None:
-    """ValueError where the name of a recipe is missing, that of a data set, or that
-    of nothing."""
+    "ValueError where a recipe's name is missing, that of a data set, or of nothing."
     from dcgan.datasets.sources import SOURCES
     from dcgan.recipes import CPU, RECIPES
     from dcgan.values import known
@@ -540,8 +504,8 @@ def check_recipe(name: str,    # the word after the command
             "digits",
         )
         raise ValueError(
-            f"{name!r} is a data set, not a recipe: dcgan {command} {fits} --data"
-            f" {name}"
+            f"{name!r} is a data set, not a recipe:"
+            f" dcgan {command} {fits} --data {name}"
         )
     known("recipe", name, RECIPES)
 
@@ -553,14 +517,13 @@ def check_words(argv: list[str],  # the words after `dcgan`
     first, second = [*argv, ""][:2]
     if (
         first.startswith("--tyro-")
-        or {"-h", "--help"} & set(argv)
-        and first in ("-h", "--help", *COMMANDS)
+        or {"-h", "--help"} & set(argv) and first in ("-h", "--help", *COMMANDS)
     ):
         return
     from dcgan.values import known
-    word, *names = [
-        *signature(COMMANDS[known("command", first, COMMANDS)]).parameters
-    ] or [""]
+    word, *names = (
+        [*signature(COMMANDS[known("command", first, COMMANDS)]).parameters] or [""]
+    )
     if word == "recipe":
         from dcgan.recipes import Recipe
         check_recipe(second, first)
@@ -616,8 +579,7 @@ def in_shell(message: str,     # a sentence of the package
     words = " ".join(argv)
     def spoken(found):
         return (
-            found[0]
-            if found[0] in words
+            found[0] if found[0] in words
             else flag(found[1], found[2] == "True" or found[2])
         )
     name = re.match(r"[a-z_\d]+(?= is (?:[-\d']|nan))", message)
@@ -628,8 +590,7 @@ def in_shell(message: str,     # a sentence of the package
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25c
 def open_streams() -> None:
-    """Streams that are closed swallow what is written; on the others every character
-    can be printed."""
+    "Closed streams swallow what is written; others can print every character."
     for name in "stdout", "stderr":
         stream = getattr(sys, name)
         if stream is None:
@@ -675,8 +636,7 @@ def say_why(error: BaseException, # that ended a command
         case OSError() if error.strerror:
             message = (
                 f"{error.filename}: {error.strerror}"
-                if error.filename
-                else error.strerror
+                if error.filename else error.strerror
             )
         case OSError() | ValueError() | FloatingPointError() | ImportError(name=None):
             pass
@@ -687,8 +647,7 @@ def say_why(error: BaseException, # that ended a command
 
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-25dv
 def main(
-    # the words after `dcgan`; None: those of this process
-    argv: list[str] | None = None,
+    argv: list[str] | None = None,  # the words after `dcgan`; None: this process's
 ) -> int:  # exit status
     """The `dcgan` command: 0; 2 for a user's mistake and 1 for a lost process, said
     in a sentence; 130 after Ctrl-C."""

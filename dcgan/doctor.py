@@ -38,11 +38,9 @@ def variety(fake: Tensor,  # generated images (n, c, h, w)
 def norm(tensors: list[Tensor],  # of any shapes
         ) -> float:
     "The length of all of them as one vector."
-    return (
-        sum((t.detach().float().square().sum() for t in tensors), torch.zeros(()))
-        .sqrt()
-        .item()
-    )
+    return sum(
+        (t.detach().float().square().sum() for t in tensors), torch.zeros(())
+    ).sqrt().item()
 
 def moved(before: list[Tensor],  # a network's weights
           after: list[Tensor],   # the same, a step later
@@ -71,10 +69,8 @@ class Rule(NamedTuple):
     "A failure, how a check shows it, and what is said."
     name: str              # of the failure
     needs: tuple           # numbers of a check that it reads
-    # steps for which every check must show it; 0: one check is enough
-    lasts: int
-    # of a check and the one before it ({}: there was none)
-    holds: Callable[[dict, dict], bool]
+    lasts: int             # steps for which every check must show it; 0: one is enough
+    holds: Callable[[dict, dict], bool]  # of a check and the one before it ({}: none)
     says: str              # {since} is the first step, {…} a number of the newest check
 
 # D's mean probability of real, for real images and for fakes
@@ -82,57 +78,43 @@ GAP = "d_x", "d_gz_before"
 
 CAUSES = (
     Rule(
-        "not finite",
-        STATS,
-        0,
+        "not finite", STATS, 0,
         lambda c, _: not all(isfinite(c[k]) for k in STATS),
-        "A loss is no number since step {since}: look for nan in the images, or lower"
-        " both learning rates.",
+        "A loss is no number since step {since}: look for nan in the images,"
+        " or lower both learning rates.",
     ),
     Rule(
-        "range",
-        ("low", "high"),
-        0,
+        "range", ("low", "high"), 0,
         lambda c, _: c["low"] < -1.01 or c["high"] > 1.01 or c["low"] >= 0,
-        "The real images lie in [{low:.3g}, {high:.3g}] since step {since}, but G's"
-        " tanh draws in [-1, 1]: make them by u / 127.5 - 1.",
+        "The real images lie in [{low:.3g}, {high:.3g}] since step {since},"
+        " but G's tanh draws in [-1, 1]: make them by u / 127.5 - 1.",
     ),
     Rule(
-        "eval mode",
-        ("eval",),
-        0,
+        "eval mode", ("eval",), 0,
         lambda c, _: c["eval"] > 0,
         "BatchNorm is in eval mode during training since step {since} ({eval} layers):"
         " call train() after eval(), or draw by G.sample, which does.",
     ),
     Rule(
-        "D stands still",
-        ("moved_d",),
-        20,
+        "D stands still", ("moved_d",), 20,
         lambda c, _: c["moved_d"] == 0,
-        "D's weights have not changed since step {since}: see that lr_d is above 0 and"
-        " that D's optimiser holds D's weights.",
+        "D's weights have not changed since step {since}: see that lr_d is above 0"
+        " and that D's optimiser holds D's weights.",
     ),
     Rule(
-        "no gradient",
-        ("grad_g",),
-        20,
+        "no gradient", ("grad_g",), 20,
         lambda c, _: c["grad_g"] == 0,
-        "No gradient has reached G since step {since}: see that nothing is detached on"
-        " the way, and that D's answer depends on its input.",
+        "No gradient has reached G since step {since}: see that nothing is detached"
+        " on the way, and that D's answer depends on its input.",
     ),
     Rule(
-        "G stands still",
-        ("change",),
-        20,
+        "G stands still", ("change",), 20,
         lambda c, _: c["change"] < 1e-6,
-        "The fixed samples have not changed since step {since}: see that lr_g is above"
-        " 0 and that G's optimiser holds G's weights.",
+        "The fixed samples have not changed since step {since}: see that lr_g"
+        " is above 0 and that G's optimiser holds G's weights.",
     ),
     Rule(
-        "rates",
-        ("moved_g", "moved_d"),
-        0,
+        "rates", ("moved_g", "moved_d"), 0,
         lambda c, _: max(c["moved_g"], c["moved_d"]) > 0.4,
         "One step moved G by {moved_g:.0%} and D by {moved_d:.0%} of their weights'"
         " length at step {since}: lower the learning rates tenfold.",
@@ -142,54 +124,44 @@ CAUSES = (
 # %% ../nbs/11_failures.ipynb #11-19
 SYMPTOMS = (
     Rule(
-        "same answer",
-        GAP,
-        50,
-        lambda c, _: abs(c["d_x"] - c["d_gz_before"]) < 0.03
-        and abs(c["d_x"] - 0.5) > 0.4,
-        "D answers {d_x:.2f} to real images and {d_gz_before:.2f} to fakes since step"
-        " {since}: see that their labels differ.",
+        "same answer", GAP, 50,
+        lambda c, _: (
+            abs(c["d_x"] - c["d_gz_before"]) < 0.03 and abs(c["d_x"] - 0.5) > 0.4
+        ),
+        "D answers {d_x:.2f} to real images and {d_gz_before:.2f} to fakes"
+        " since step {since}: see that their labels differ.",
     ),
     Rule(
-        "pinned",
-        ("loss_d",),
-        50,
+        "pinned", ("loss_d",), 50,
         lambda c, b: abs(c["loss_d"] - b.get("loss_d", 9e9)) < 1e-6,
-        "D's loss is pinned to {loss_d:.4f} since step {since}: "
-        "see that D's last layer is linear and that D is trained.",
+        "D's loss is pinned to {loss_d:.4f} since step {since}:"
+        " see that D's last layer is linear and that D is trained.",
     ),
     Rule(
-        "D is fooled",
-        GAP,
-        50,
+        "D is fooled", GAP, 50,
         lambda c, _: c["d_x"] - c["d_gz_before"] < -0.1,
         "D takes fakes for more real than real images since step {since}"
         " ({d_gz_before:.2f} against {d_x:.2f}): raise lr_d or lower lr_g.",
     ),
     Rule(
-        "collapse",
-        ("variety",),
-        30,
+        "collapse", ("variety",), 30,
         lambda c, _: c["variety"] < 0.03,
-        "G makes nearly the same image from every z since step {since} (variety"
-        " {variety:.2f}): give G BatchNorm, or lower lr_g.",
+        "G makes nearly the same image from every z since step {since}"
+        " (variety {variety:.2f}): give G BatchNorm, or lower lr_g.",
     ),
     Rule(
-        "D wins",
-        GAP,
-        50,
+        "D wins", GAP, 50,
         lambda c, _: c["d_x"] - c["d_gz_before"] > 0.985,
-        "D is sure of every image since step {since} (D(x) {d_x:.2f}, D(G(z))"
-        " {d_gz_before:.2f}) and G does not catch up: lower lr_d or raise lr_g.",
+        "D is sure of every image since step {since}"
+        " (D(x) {d_x:.2f}, D(G(z)) {d_gz_before:.2f}) and G does not catch up:"
+        " lower lr_d or raise lr_g.",
     ),
     Rule(
-        "drift",
-        ("drift",),
-        50,
+        "drift", ("drift",), 50,
         lambda c, _: c["drift"] > 0.6,
-        "Samples in eval mode are not what training sees since step {since} (they"
-        " differ by {drift:.1f} standard deviations): see BatchNorm's momentum, 0.1 in"
-        " PyTorch.",
+        "Samples in eval mode are not what training sees since step {since}"
+        " (they differ by {drift:.1f} standard deviations):"
+        " see BatchNorm's momentum, 0.1 in PyTorch.",
     ),
 )
 RULES = CAUSES + SYMPTOMS
@@ -215,8 +187,9 @@ class Record:
         for rule in RULES:
             if rule.name in [finding.name for finding in self.found]:
                 break
-            if not check.keys() >= set(rule.needs) or not rule.holds(
-                check, self.before
+            if (
+                not check.keys() >= set(rule.needs)
+                or not rule.holds(check, self.before)
             ):
                 self.since.pop(rule.name, None)
                 continue
@@ -254,13 +227,12 @@ class Doctor:
         e, r = trainer.engine, trainer.recipe
         self.nets = {"g": e.bare(trainer.G), "d": e.bare(trainer.D)}
         G = self.nets["g"]
-        self.z = latent(max(2, min(32, r.batch_size)), G.z_dim, G.z_law, r.seed).to(
-            e.device
-        )
+        self.z = latent(
+            max(2, min(32, r.batch_size)), G.z_dim, G.z_law, r.seed
+        ).to(e.device)
         self.labels = (
             torch.arange(len(self.z), device=e.device) % G.classes
-            if G.classes
-            else None
+            if G.classes else None
         )
         self.hook = self.nets["d"].register_forward_pre_hook(self.listen)
         self.arm(trainer)
@@ -328,26 +300,23 @@ class Doctor:
         with trainer.engine.autocast():
             seen, drawn = both_ways(self.nets["g"], self.z, self.labels)
         c = (
-            {}
-            if self.seen is None
+            {} if self.seen is None
             else {"change": (seen - self.seen).abs().mean().item()}
         )
         self.seen = seen
         if self.real is None or len(self.real) < 2:
             return c
         h, w = self.real.shape[2:]
-        inner = self.real[..., h // 4 : h - h // 4, w // 4 : w - w // 4]
-        real = self.real[: len(seen)].float()
+        inner = self.real[..., h // 4:h - h // 4, w // 4:w - w // 4]
+        real = self.real[:len(seen)].float()
         c |= {
             "low": inner.min().item(), "high": inner.max().item(),
             "variety": variety(seen, real),
         }
         return c | {
             "drift": (
-                ((drawn - seen).square().mean() / real.var(0).mean().clamp(min=1e-9))
-                .sqrt()
-                .item()
-            )
+                (drawn - seen).square().mean() / real.var(0).mean().clamp(min=1e-9)
+            ).sqrt().item()
         }
 
     def close(self, trainer: Trainer) -> None:  # at its end, however it came
@@ -365,11 +334,9 @@ class Doctor:
 
 # %% ../nbs/11_failures.ipynb #11-51
 def diagnose(
-    # a history, oldest first: "step" and numbers, also as text from a CSV
-    rows: list[dict],
+    rows: list[dict],  # a history, oldest first: "step" and numbers, also as CSV text
 ) -> list[Finding]:
-    """What these rows show; ValueError for a row without a step, or for what is no
-    number."""
+    "What the rows show; ValueError for a row without a step, or for what is no number."
     record = Record()
     for row in rows:
         if row.get("step") in (None, ""):
@@ -380,8 +347,7 @@ def diagnose(
         try:
             check = {
                 k: float(row[k])
-                for k in ("step", *STATS)
-                if row.get(k) not in (None, "")
+                for k in ("step", *STATS) if row.get(k) not in (None, "")
             }
             record.see(check | {"step": int(check["step"])})
         except (TypeError, ValueError, OverflowError):
@@ -401,13 +367,13 @@ def read(folder: str | Path,  # of a run
         )
     if not path.is_file():
         return [
-            f"{path.parent} holds no history.csv: its run ended in its first epoch; go"
-            " on by resume=True."
+            f"{path.parent} holds no history.csv: its run ended in its first epoch;"
+            " go on by resume=True."
         ]
     if not (rows := read_history(path)):
         return [f"{path} holds no rows yet."]
     found = [finding.sentence for finding in diagnose(rows)]
     return found or [
-        f"The history shows nothing wrong in {len(rows):,} rows to step"
-        f" {rows[-1]['step']}; it holds no images and no weights."
+        f"The history shows nothing wrong in {len(rows):,} rows"
+        f" to step {rows[-1]['step']}; it holds no images and no weights."
     ]

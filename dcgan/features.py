@@ -31,8 +31,8 @@ def trained_d(name: str,                             # one of TRAINED
     known("shipped discriminator", name, TRAINED)
     if not (Path(folder) / name / "model.safetensors").is_file():
         raise FileNotFoundError(
-            f"{folder} holds no discriminator {name!r}; install the package again, or"
-            f" train one and keep it by `python bench/features.py ship RUN {name}`."
+            f"{folder} holds no discriminator {name!r}; install the package again,"
+            f" or train one and keep it by `python bench/features.py ship RUN {name}`."
         )
     return Discriminator.from_pretrained(Path(folder) / name)
 
@@ -57,8 +57,8 @@ def check_layer(net: nn.Module,  # a Generator or a Discriminator
     if isinstance(layer, bool) or layer not in there:
         listed = ", ".join(f"{i} {net.table[i - 1].out_shape}" for i in there)
         raise ValueError(
-            f"There is no hidden layer {shown(layer)} with maps; there are:"
-            f" {listed or 'none'}."
+            f"There is no hidden layer {shown(layer)} with maps;"
+            f" there are: {listed or 'none'}."
         )
     return int(layer)
 
@@ -85,12 +85,10 @@ def features(D: Discriminator,   # trained or not; read in eval mode
     layers, was = hidden(D), D.training
     D.eval()
     try:
-        return torch.cat(
-            [
-                _features(D, part, layers, side)
-                for part in check_images(x).split(int(batch))
-            ]
-        )
+        return torch.cat([
+            _features(D, part, layers, side)
+            for part in check_images(x).split(int(batch))
+        ])
     finally:
         D.train(was)
 
@@ -143,8 +141,8 @@ def draw_labelled(
     classes = labels.unique()
     if n % len(classes):
         raise ValueError(
-            f"{n} labels can't be shared evenly by the classes; take a multiple of"
-            f" {len(classes)}."
+            f"{n} labels can't be shared evenly by the classes;"
+            f" take a multiple of {len(classes)}."
         )
     each = n // len(classes)
     order = torch.randperm(len(labels), generator=generator_for(seed, n, 6))
@@ -153,8 +151,8 @@ def draw_labelled(
         places = order[labels[order] == c]
         if len(places) < each:
             raise ValueError(
-                f"class {c} has {len(places)} labels, {each} of each class are asked"
-                " for; ask for fewer."
+                f"class {c} has {len(places)} labels, {each} of each class"
+                " are asked for; ask for fewer."
             )
         chosen.append(places[:each])
     return torch.cat(chosen)
@@ -167,8 +165,7 @@ def linear_svm(
     f: Tensor,               # features (n, d)
     labels: Tensor,          # int64 (n,)
     seed: int = 0,           # decides which labels choose C
-    # give each feature a standard deviation of 1; False: only centre them
-    scale: bool = True,
+    scale: bool = True,      # give features standard deviation 1; False: only centre
     C: float | None = None,  # > 0; None: a fifth of the labels chooses
     tol: float = 1e-4,       # > 0: how exactly the minimum is found
 ):  # with predict(f) and score(f, labels), of scikit-learn
@@ -181,8 +178,8 @@ def linear_svm(
     classes, counts = labels.unique(return_counts=True)
     if len(classes) < 2 or len(labels) != len(f):
         raise ValueError(
-            f"{len(f)} features have {len(labels)} labels of {len(classes)} classes; an"
-            " SVM needs a label for each, and two classes or more."
+            f"{len(f)} features have {len(labels)} labels of {len(classes)} classes;"
+            " an SVM needs a label for each, and two classes or more."
         )
     svm = make_pipeline(
         StandardScaler(with_std=scale),
@@ -261,8 +258,8 @@ def saliency(
     count = D.table[layer - 1].out_shape[0]
     if len(filters) != len(x) or not ((filters >= 0) & (filters < count)).all():
         raise ValueError(
-            f"filters must be {len(x)} numbers from 0 to {count - 1}, one for each"
-            " image."
+            f"filters must be {len(x)} numbers from 0 to {count - 1},"
+            " one for each image."
         )
     h = x
     for block in D.layers[:layer]:
@@ -293,8 +290,8 @@ def images_from(G: Generator,    # in eval mode
     layer, drop = check_layer(G, layer), [int(i) for i in drop]
     if strange := [i for i in drop if not 0 <= i < maps.shape[1]]:
         raise ValueError(
-            f"There is no filter {strange[0]}; there are {maps.shape[1]}, counted"
-            " from 0."
+            f"There is no filter {strange[0]};"
+            f" there are {maps.shape[1]}, counted from 0."
         )
     keep = torch.ones(maps.shape[1])
     keep[drop] = 0
@@ -328,9 +325,8 @@ def object_places(
 
 # %% ../nbs/16_inside.ipynb #16-53
 def filter_weights(
-    maps: Tensor,  # (n, filters, h, w)
-    # (n, h, w): 1 where the object is, 0 where it is not, -1 where nobody says
-    there: Tensor,
+    maps: Tensor,   # (n, filters, h, w)
+    there: Tensor,  # (n, h, w): 1 where the object is, 0 where not, -1: nobody says
 ) -> Tensor:  # (filters,): weights of a logistic regression, for standardised filters
     """How much each filter speaks for the object at a place (paper, section 6.3.1).
     ValueError unless some have it."""
@@ -344,5 +340,5 @@ def filter_weights(
         )
     scaled = StandardScaler().fit_transform(places.numpy())
     return torch.from_numpy(
-        LogisticRegression(C=0.1, max_iter=500).fit(scaled, said.numpy()).coef_[0]
+        LogisticRegression(C=.1, max_iter=500).fit(scaled, said.numpy()).coef_[0]
     ).float()

@@ -27,8 +27,7 @@ def ring(n: int,                      # points
 
 def quality(points: Tensor,          # (n, 2)
            ) -> tuple[int, float]:   # modes from 0 to 8, share from 0 to 1
-    """How many modes hold at least 3 % of the points, and the share of points near
-    any mode."""
+    "How many modes hold at least 3 % of the points, and the share of points near one."
     distance, mode = torch.cdist(points, CENTRES).min(dim=1)
     near = distance < 0.25
     counts = mode[near].bincount(minlength=8)
@@ -142,8 +141,7 @@ def play_ring(seed: int = 0,   # decides weights and noise
     again, both rates."""
     widgets, game = library("ipywidgets", "The game in the plane"), Ring(seed)
     whole(1, turn=turn)
-    # its stop button sets it to 0
-    clock = widgets.Play(value=0, min=0, max=10**6, interval=400)
+    clock = widgets.Play(value=0, min=0, max=10**6, interval=400)  # stop sets it to 0
     one, again = (
         widgets.Button(description=words) for words in ("one step", "start again")
     )

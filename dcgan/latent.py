@@ -40,21 +40,19 @@ def check_z(**given: Tensor,    # each should be latent vectors (…, z_dim)
     first = next(iter(given))
     for name, z in given.items():
         fits = (
-            isinstance(z, Tensor)
-            and z.is_floating_point()
-            and z.ndim >= 1
-            and 0 not in z.shape
+            isinstance(z, Tensor) and z.is_floating_point()
+            and z.ndim >= 1 and 0 not in z.shape
         )
         if not fits or not z.isfinite().all():
             what = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else shown(z)
             raise ValueError(
-                f"{name} is {what}; it must be a float tensor (…, z_dim) of finite"
-                " numbers, not empty."
+                f"{name} is {what}; it must be a float tensor (…, z_dim)"
+                " of finite numbers, not empty."
             )
         if z.shape[-1] != given[first].shape[-1]:
             raise ValueError(
-                f"{first} has vectors of {given[first].shape[-1]} numbers, {name} of"
-                f" {z.shape[-1]}; take both from one generator."
+                f"{first} has vectors of {given[first].shape[-1]} numbers,"
+                f" {name} of {z.shape[-1]}; take both from one generator."
             )
 
 def check_time(t: float,    # should be from 0 to 1
@@ -62,8 +60,8 @@ def check_time(t: float,    # should be from 0 to 1
     "ValueError unless t is a number from 0 to 1."
     if isinstance(t, bool) or not isinstance(t, Real) or not 0 <= t <= 1:
         raise ValueError(
-            f"t is {shown(t)}; it must be a number from 0, which is a, to 1, which"
-            " is b."
+            f"t is {shown(t)}; it must be a number from 0, which is a,"
+            " to 1, which is b."
         )
 
 # %% ../nbs/15_latent.ipynb #15-07
@@ -119,8 +117,8 @@ def walk(points: Tensor,    # (k, z_dim), two or more
     whole(1, steps=steps)
     if points.ndim != 2 or len(points) < 2:
         raise ValueError(
-            f"points has shape {tuple(points.shape)}; a walk needs (k, z_dim) with two"
-            " points or more."
+            f"points has shape {tuple(points.shape)}; a walk needs (k, z_dim)"
+            " with two points or more."
         )
     legs = [
         path(a, b, i / steps) for a, b in zip(points, points[1:]) for i in range(steps)
@@ -144,8 +142,8 @@ def jump(x: Tensor,    # images along a walk (n, c, h, w), two or more
     far = strides(x)
     if not far.max() > 0:
         raise ValueError(
-            "All images of this walk are the same; a jump is measured where something"
-            " changes."
+            "All images of this walk are the same;"
+            " a jump is measured where something changes."
         )
     return (far.max() / far.mean()).item()
 
@@ -158,13 +156,14 @@ def predictor_layers(in_shape: tuple,    # (c, h, w) of the images
     each factor."""
     whole(1, outputs=outputs, width=width)
     sizes = (width, 2), (2 * width, 2), (2 * width, 1), (4 * width, 2), (4 * width, 2)
-    return *(
-        Row("conv", out, 3, stride, 1, True, "relu", False) for out, stride in sizes
-    ), Row("linear", outputs)
+    return (
+        *(Row("conv", out, 3, stride, 1, True, "relu", False) for out, stride in sizes),
+        Row("linear", outputs),
+    )
 
 class Predictor(Network):
-    """Reads factors: x of shape (b, c, h, w) → (b, factors), each about -1 (no,
-    least) to 1 (yes, most)."""
+    """Reads factors: x of shape (b, c, h, w) → (b, factors),
+    each about -1 (no, least) to 1 (yes, most)."""
     def __init__(
         self,
         layers: list,    # rows (kind, out, kernel, stride, padding, norm, act, bias)
@@ -176,15 +175,13 @@ class Predictor(Network):
         self.in_shape, self.factors = self.table.in_shape, tuple(factors)
         if self.table.out_shape != (len(self.factors),):
             raise ValueError(
-                f"The table ends in {self.table.out_shape}; for {len(self.factors)}"
-                " factors it must end in as many numbers."
+                f"The table ends in {self.table.out_shape};"
+                f" for {len(self.factors)} factors it must end in as many numbers."
             )
         self.config = {
             "layers": rows, "in_shape": self.in_shape, "factors": self.factors,
         }
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the global generator is left as it was
+        with torch.random.fork_rng(devices=[]):  # the global generator stays as it was
             self.layers = blocks(rows, self.in_shape, 0.)
 
     def forward(self,
@@ -202,16 +199,16 @@ class Predictor(Network):
         if x.shape[1:] != self.in_shape:
             (c, h, w), (c2, h2, w2) = x.shape[1:], self.in_shape
             raise ValueError(
-                f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this"
-                f" predictor takes {h2}×{w2} with {c2}; take a predictor of such"
-                " images."
+                f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''},"
+                f" this predictor takes {h2}×{w2} with {c2};"
+                " take a predictor of such images."
             )
         return dict(
             zip(self.factors, torch.cat([self(part) for part in x.split(250)]).T)
         )
 
 # %% ../nbs/15_latent.ipynb #15-33
-# of the drawn faces: those with an order
+# factors of the drawn faces that have an order
 FACE_FACTORS = "skin", "hair_length", "smile", "glasses", "hat", "turn"
 
 def scaled(value,        # numbers (n,), or yes and no
@@ -226,8 +223,8 @@ def scaled(value,        # numbers (n,), or yes and no
     return (torch.as_tensor(value).float() - low) / (high - low) * 2 - 1
 
 def face_predictor() -> Predictor:
-    """The predictor of drawn faces that ships with the package, made by `python
-    bench/latent.py predictor`."""
+    """The predictor of drawn faces that ships with the package, made by
+    `python bench/latent.py predictor`."""
     return Predictor.from_pretrained(ASSETS / "predictors/faces")
 
 # %% ../nbs/15_latent.ipynb #15-35
@@ -238,8 +235,9 @@ def roughened(x: Tensor,            # (b, c, h, w) in [-1, 1]
     leave them."""
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     amounts = torch.rand(2, len(x), 1, 1, 1, generator=g)
-    return torch.lerp(x, soft, 0.8 * amounts[0]) + 0.15 * amounts[1] * torch.randn(
-        x.shape, generator=g
+    return (
+        torch.lerp(x, soft, .8 * amounts[0])
+        + .15 * amounts[1] * torch.randn(x.shape, generator=g)
     )
 
 # %% ../nbs/15_latent.ipynb #15-36
@@ -256,14 +254,14 @@ def train_predictor(x: Tensor,                    # images (n, c, h, w) in [-1, 
     whole(1, epochs=epochs)
     if steps < 1:
         raise ValueError(
-            f"These are {len(x)} images; a predictor needs at least a batch of them,"
-            f" {batch}."
+            f"These are {len(x)} images;"
+            f" a predictor needs at least a batch of them, {batch}."
         )
     net = Predictor(
         predictor_layers(x.shape[1:], len(values), width), x.shape[1:], list(values)
     )
     opt = torch.optim.AdamW(
-        init_weights(net, None, seed, part=4).parameters(), lr=4e-3, weight_decay=0.01
+        init_weights(net, None, seed, part=4).parameters(), lr=4e-3, weight_decay=.01
     )
     rate = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=epochs * steps)
     g = generator_for(seed, 7)
@@ -387,8 +385,8 @@ def exemplars(pool: Pool,               # where to look
             f"{'' if yes else 'no '}{name}" for name, yes in wanted.items()
         )
         raise ValueError(
-            f"None of the {len(pool.z)} images shows {said}; draw a larger pool, or"
-            f" lower clear={clear}."
+            f"None of the {len(pool.z)} images shows {said};"
+            f" draw a larger pool, or lower clear={clear}."
         )
     return places
 
@@ -477,13 +475,14 @@ def triples(
     ValueError where there are fewer than k."""
     whole(1, k=k, n=n)
     kinds = (
-        {factor: not control, given: True}, {factor: False, given: True},
+        {factor: not control, given: True},
+        {factor: False, given: True},
         {factor: False, given: False},
     )
     if factor == given:
         raise ValueError(
-            f"factor and given are both {shown(factor)}; arithmetic needs two different"
-            " ones."
+            f"factor and given are both {shown(factor)};"
+            " arithmetic needs two different ones."
         )
     g, chosen = generator_for(seed, 8), []
     for wanted in kinds:
@@ -502,20 +501,17 @@ class Score(NamedTuple):
     wanted: int     # the result shows it
     kept: int       # it lacks the second factor, as C does
     both: int       # both of these
-    # share of the remaining factors that read on the same side of 0 as in the image of
-    # mean(C)
-    others: float
+    others: float   # share of other factors on the same side of 0 as in mean(C)'s image
     length: float   # mean length of the result's latent vector
 
 def score_arithmetic(
-    G: Generator,          # in eval mode
-    predictor: Predictor,  # of its images
-    pool: Pool,            # where the exemplars are from
-    places: Tensor,        # (3, n, k), from `triples`
-    factor: str,           # of `triples`
-    given: str,            # of `triples`
-    # give results and mean(C) this length; None: leave them
-    length: float | None = None,
+    G: Generator,                 # in eval mode
+    predictor: Predictor,         # of its images
+    pool: Pool,                   # where the exemplars are from
+    places: Tensor,               # (3, n, k), from `triples`
+    factor: str,                  # of `triples`
+    given: str,                   # of `triples`
+    length: float | None = None,  # length given to results and mean(C); None: unchanged
 ) -> Score:
     """A − B + C for each triple, read by the predictor. ValueError for a factor that
     it does not read."""
@@ -573,8 +569,8 @@ def along(G: Generator,      # in eval mode
     check_z(z=z, v=v)
     if z.ndim != 2 or v.ndim != 1:
         raise ValueError(
-            f"z is {tuple(z.shape)} and v {tuple(v.shape)}; they must be (n, z_dim) and"
-            " (z_dim,)."
+            f"z is {tuple(z.shape)} and v {tuple(v.shape)};"
+            " they must be (n, z_dim) and (z_dim,)."
         )
     return torch.stack([draw(G, z + s * v) for s in steps])
 
@@ -590,8 +586,9 @@ def png(
     sheet = sheet.resize((k * sheet.width, k * sheet.height), Image.Resampling.NEAREST)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for i in range(len(x) if numbered else 0):
-        corner = k * (3 + i % columns * (side + 2)), k * (
-            2 + i // columns * (x.shape[-2] + 2)
+        corner = (
+            k * (3 + i % columns * (side + 2)),
+            k * (2 + i // columns * (x.shape[-2] + 2)),
         )
         pen.text(corner, str(i), "black", font, stroke_width=2, stroke_fill="white")
     out = BytesIO()
@@ -616,7 +613,7 @@ def explorer(G: Generator,                  # in eval mode
     picture = widgets.Image(format="png", width=256)
     sliders = {
         name: widgets.FloatSlider(
-            0, min=-1, max=1, step=0.1, description=name, continuous_update=False
+            0, min=-1, max=1, step=.1, description=name, continuous_update=False
         )
         for name in directions
     }
@@ -693,10 +690,8 @@ def thickness(x: Tensor,   # bright strokes on black, (n, 1, h, w) in [-1, 1]
     "Twice the area over the length of the edge: the width of a long stroke."
     u = one_channel(x)
     edge = (
-        (u.diff(dim=1).pow(2)[:, :, :-1] + u.diff(dim=2).pow(2)[:, :-1])
-        .sqrt()
-        .sum((1, 2))
-    )
+        u.diff(dim=1).pow(2)[:, :, :-1] + u.diff(dim=2).pow(2)[:, :-1]
+    ).sqrt().sum((1, 2))
     return 2 * u.sum((1, 2)) / edge
 
 def slant(
@@ -719,8 +714,8 @@ def one_channel(x: Tensor,   # should be grey images in [-1, 1]
     x = check_images(x)
     if x.shape[1] != 1:
         raise ValueError(
-            f"The images have {x.shape[1]} channels; strokes are measured in grey ones,"
-            " (n, 1, h, w)."
+            f"The images have {x.shape[1]} channels;"
+            " strokes are measured in grey ones, (n, 1, h, w)."
         )
     return F.pad((x[:, 0] + 1) / 2, (1, 1, 1, 1))
 
@@ -751,8 +746,8 @@ def invert(
         )
     if G.training:
         raise ValueError(
-            "G is in train mode, where the images of a batch depend on each other; call"
-            " G.eval() first."
+            "G is in train mode, where the images of a batch depend on each other;"
+            " call G.eval() first."
         )
     z = latent(n * starts, G.z_dim, G.z_law, seed).requires_grad_()
     opt, like = torch.optim.Adam([z], lr=lr), x.repeat_interleave(starts, 0)

@@ -23,8 +23,8 @@ def _logits(t: Tensor, name: str) -> Tensor:
             f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
         )
         raise ValueError(
-            f"{name} must be float logits of shape (b,), b >= 1, got {given}: flatten"
-            " D's output"
+            f"{name} must be float logits of shape (b,), b >= 1, got {given}:"
+            " flatten D's output"
         )
     return t.to(torch.promote_types(t.dtype, torch.float32))
 
@@ -34,14 +34,12 @@ def _label(label: float, name: str) -> float:
     fits = isinstance(label, Real) and 0 <= label <= 1
     if (
         not fits
-        or name == "real_label"
-        and label <= 0.5
-        or name == "fake_label"
-        and label >= 0.5
+        or name == "real_label" and label <= 0.5
+        or name == "fake_label" and label >= 0.5
     ):
         raise ValueError(
-            f"{name} must be in {where}, got"
-            f" {label if isinstance(label, Real) else type(label).__name__}"
+            f"{name} must be in {where},"
+            f" got {label if isinstance(label, Real) else type(label).__name__}"
         )
     return float(label)
 
@@ -61,9 +59,8 @@ def d_loss(real: Tensor,             # logits D(x), shape (b,)
            fake_label: float = 0.,   # in [0, 0.5); above 0: two-sided
            reduction: str = "sum",   # "sum" or "mean" of the two halves
           ) -> Tensor:               # scalar
-    """BCE with logits of `real` against `real_label` and `fake` against
-    `fake_label`, means over the batch. ValueError for wrong shapes, labels or
-    reduction."""
+    """BCE with logits of `real` against `real_label` and `fake` against `fake_label`,
+    means over the batch. ValueError for wrong shapes, labels or reduction."""
     if not isinstance(reduction, str) or reduction not in ("sum", "mean"):
         raise ValueError(
             f"reduction must be 'sum' or 'mean' of the two halves, got {reduction!r}"

@@ -120,8 +120,7 @@ def blocks(layers: tuple,   # rows
 
 # %% ../nbs/04_networks.ipynb #04-14
 def generator_for(
-    # whole numbers >= 0: a seed, a step, and last, never 0, what it is for
-    *words: int,
+    *words: int,  # whole numbers >= 0: a seed, a step, and last, not 0, what it is for
 ) -> torch.Generator:
     """A CPU random generator of its own, decided by `words` alone; the global one is
     left as it is."""
@@ -163,14 +162,13 @@ def latent(n: int,                 # how many vectors
 
 # %% ../nbs/04_networks.ipynb #04-17
 def init_weights(
-    net: nn.Module,  # changed in place
-    # of N(0, std) and N(1, std), > 0; None: PyTorch's default
-    std: float | None = 0.02,
-    seed: int = 0,   # >= 0
-    part: int = 0,   # 0 and 1 for G and D, so that two nets of a seed differ
+    net: nn.Module,            # changed in place
+    std: float | None = 0.02,  # of N(0, std) and N(1, std), > 0; None: PyTorch's own
+    seed: int = 0,             # >= 0
+    part: int = 0,             # 0 and 1 for G and D, so that two nets of a seed differ
 ) -> nn.Module:  # the same net
-    """Initial weights, decided by `seed`; layers from N(0, std), BatchNorm from N(1,
-    std), biases 0 (paper, section 4)."""
+    """Initial weights, decided by `seed`; layers from N(0, std), BatchNorm from
+    N(1, std), biases 0 (paper, section 4)."""
     if not isinstance(net, nn.Module):
         raise ValueError(
             f"net is {shown(net)}; it must be a network, a torch.nn.Module."
@@ -179,8 +177,8 @@ def init_weights(
         isinstance(std, bool) or not isinstance(std, Real) or not 0 < std < float("inf")
     ):
         raise ValueError(
-            f"std is {shown(std)}; it must be a number above 0, or None for PyTorch's"
-            " own weights."
+            f"std is {shown(std)}; it must be a number above 0,"
+            " or None for PyTorch's own weights."
         )
     g = generator_for(*whole(0, seed=seed, part=part), 2)
     with torch.random.fork_rng(devices=[]):
@@ -206,24 +204,24 @@ def check_labels(labels: Tensor | None,  # the class of each image
     if not classes:
         if labels is not None:
             raise ValueError(
-                "This network takes no labels; leave them out, or train one that does:"
-                " digits-conditional."
+                "This network takes no labels; leave them out,"
+                " or train one that does: digits-conditional."
             )
         return
     if labels is None:
         raise ValueError(
-            f"This network takes a class for each image, from 0 to {classes - 1}, and"
-            " there are no labels."
+            f"This network takes a class for each image, from 0 to {classes - 1},"
+            " and there are no labels."
         )
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
         raise ValueError(
-            f"labels is {shown(getattr(labels, 'dtype', labels))}; it must be a tensor"
-            " of int64."
+            f"labels is {shown(getattr(labels, 'dtype', labels))};"
+            " it must be a tensor of int64."
         )
     if labels.shape != (n,):
         raise ValueError(
-            f"labels has shape {tuple(labels.shape)} for {n:,} images; give one for"
-            " each."
+            f"labels has shape {tuple(labels.shape)} for {n:,} images;"
+            " give one for each."
         )
     if labels.device.type == "cpu":  # elsewhere a look would wait for the device
         wrong = labels[(labels < 0) | (labels >= classes)]
@@ -234,9 +232,7 @@ def check_labels(labels: Tensor | None,  # the class of each image
 
 # %% ../nbs/04_networks.ipynb #04-22c
 def labels_from(
-    # as asked for: a whole number for all images, one for each, or None: the classes in
-    # turn
-    labels,
+    labels,        # a whole number for all images, or one for each; None: all in turn
     classes: int,  # that the network takes; 0: none
     n: int,        # images
     first: int,    # number of the first image
@@ -249,8 +245,8 @@ def labels_from(
             labels = torch.as_tensor(labels)
         except (ValueError, TypeError, RuntimeError, OverflowError):
             raise ValueError(
-                f"labels is {shown(labels)}; it must be a whole number, or one for each"
-                " image."
+                f"labels is {shown(labels)};"
+                " it must be a whole number, or one for each image."
             ) from None
         labels = labels.expand(n) if labels.ndim == 0 else labels
     check_labels(labels, classes, n)
@@ -262,8 +258,7 @@ class Generator(Network):
     table of layers (paper, figure 1)."""
     def __init__(
         self,
-        # rows (kind, out, kernel, stride, padding, norm, act, bias)
-        layers: list,
+        layers: list,  # rows (kind, out, kernel, stride, padding, norm, act, bias)
         z_dim: int,             # length of z
         z_law: str = "normal",  # "normal" or "uniform"
         slope: float = 0.2,     # of leaky ReLUs, if it has any
@@ -296,13 +291,11 @@ class Generator(Network):
         seed: int = 0,     # decides z; with the weights it decides the images
         batch: int = 500,  # images made at a time
         first: int = 0,    # number of the first image, counted from 0
-        # classes, where it takes them: one for all, one for each; None: all in turn
-        labels=None,
+        labels=None,       # classes, if any: one for all or for each; None: all in turn
     ) -> Tensor:  # x, shape (n, c, h, w), float32, in [-1, 1], on the network's device
         """Images first, first + 1, … of a seed, in eval mode: BatchNorm uses its
-        running averages, so no image depends on its neighbours. The z of image i is
-        the same to the last bit however many are drawn; the image is so up to
-        rounding."""
+        running averages, so no image depends on its neighbours. The z of image i is the
+        same to the last bit however many are drawn; the image is so up to rounding."""
         n, batch = whole(1, n=n, batch=batch)
         weight = next(self.parameters())
         was = self.training
@@ -337,8 +330,7 @@ class Discriminator(Network):
     layers (paper, section 3)."""
     def __init__(
         self,
-        # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in one
-        # number
+        # rows (kind, out, kernel, stride, padding, norm, act, bias) down to one number
         layers: list,
         in_shape: list,      # (c, h, w) of the images
         slope: float = 0.2,  # of the leaky ReLUs
@@ -349,9 +341,9 @@ class Discriminator(Network):
         self.in_shape, self.classes = self.table.in_shape, whole(0, classes=classes)
         if prod(self.table.out_shape) != 1:
             raise ValueError(
-                f"The table ends in {self.table.out_shape}; a discriminator ends in one"
-                " number: add a layer of stride 2 before the last one, or end in a"
-                " linear layer with one output."
+                f"The table ends in {self.table.out_shape}; a discriminator ends in"
+                " one number: add a layer of stride 2 before the last one,"
+                " or end in a linear layer with one output."
             )
         self.config = {
             "layers": rows, "in_shape": self.in_shape, "slope": slope_from(slope),

@@ -37,14 +37,13 @@ def check_images(
         )
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(
-            "images must be (n, c, h, w) with n >= 1 and c 1 or 3, got"
-            f" {tuple(x.shape)}"
+            "images must be (n, c, h, w) with n >= 1 and c 1 or 3,"
+            f" got {tuple(x.shape)}"
         )
     x = x.detach().float().cpu()
     low, high = x.min().item(), x.max().item()
-    if not (
-        low >= -1 - RANGE_SLACK and high <= 1 + RANGE_SLACK
-    ):  # NaN ends here as well
+    # NaN ends here as well
+    if not (low >= -1 - RANGE_SLACK and high <= 1 + RANGE_SLACK):
         raise ValueError(
             f"images must lie in [-1, 1], got {low:.4g} to {high:.4g}: {FROM_BYTES}"
         )
@@ -91,8 +90,8 @@ def show_grid(x: Tensor,                  # images (n, c, h, w) in [-1, 1]
     sheet = grid(x, columns)
     if not isinstance(ax, Axes | None):
         raise ValueError(
-            "ax must be one matplotlib Axes, or None for a new figure, got"
-            f" {type(ax).__name__}"
+            "ax must be one matplotlib Axes, or None for a new figure,"
+            f" got {type(ax).__name__}"
         )
     if ax is None:
         from matplotlib.pyplot import subplots
@@ -157,25 +156,25 @@ MEASURED = {"digit_fid": "digit-FID", "judge_fid": "distance, by a judge"}
 def _history(rows: list[dict]) -> dict[str, list[tuple[float, float]]]:
     """For each key, (step, value) wherever there is one; ValueError for no rows or a
     missing key."""
-    if not isinstance(rows, (list, tuple)) or not all(
-        isinstance(row, dict) for row in rows
+    if (
+        not isinstance(rows, (list, tuple))
+        or not all(isinstance(row, dict) for row in rows)
     ):
         raise ValueError(
-            "a history is a list of rows, each a dict, oldest first, got"
-            f" {type(rows).__name__}"
+            "a history is a list of rows, each a dict, oldest first,"
+            f" got {type(rows).__name__}"
         )
     if not rows:
         raise ValueError("there are no curves to draw: the history has no rows")
     if missing := [key for key in ("step", *LINES) if rows[0].get(key) in (None, "")]:
         raise ValueError(
-            f"a history row needs {', '.join(missing)}, got only"
-            f" {', '.join(map(str, rows[0]))}"
+            f"a history row needs {', '.join(missing)},"
+            f" got only {', '.join(map(str, rows[0]))}"
         )
     points = {
         key: [
             (_number(row, "step"), _number(row, key))
-            for row in rows
-            if row.get(key) not in (None, "")
+            for row in rows if row.get(key) not in (None, "")
         ]
         for key in (*LINES, *MEASURED)
     }
@@ -209,8 +208,7 @@ def _draw_curves(history: dict[str, list[tuple[float, float]]]) -> tuple[Figure,
     "The figure, and its lines by key."
     measured = {
         key: (2, MEASURED[key], {"color": FAKE, "marker": "."})
-        for key in history
-        if key in MEASURED
+        for key in history if key in MEASURED
     }
     figure = Picture(figsize=(5.6 + 2.8 * bool(measured), 3.4))
     panels, lines = figure.subplots(1, 2 + bool(measured)), {}
@@ -242,9 +240,8 @@ def _cut(
         line.set_data(list(zip(*shown)) or ([], []))
 
 def curves(
-    rows: list[dict],  # history, oldest first, with "step" and the keys of LINES
-    # the last step to be seen, on axes that fit the whole history
-    until: float = math.inf,
+    rows: list[dict],         # history, oldest first, with "step" and the keys of LINES
+    until: float = math.inf,  # last step to be seen, on axes that fit the whole history
 ) -> Figure:
     """Both losses, D's mean probabilities, and any key of MEASURED, against the
     step; ValueError for no rows or a missing key of LINES."""
@@ -257,8 +254,8 @@ def _file(path: str | Path) -> str | Path:
     "The same; ValueError for what can't be the path of a file."
     if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
         raise ValueError(
-            "a file to write needs a path, such as 'samples.png', got"
-            f" {str(path)[:30]!r}"
+            "a file to write needs a path, such as 'samples.png',"
+            f" got {str(path)[:30]!r}"
         )
     return path
 
@@ -286,13 +283,12 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 def picture_format(path: str | Path, # the file to write
                   ) -> str:          # as Pillow calls it
-    """How a picture of this name is written; ValueError for an ending that is none
-    of FORMATS."""
+    "How a picture of this name is written; ValueError for an ending not in FORMATS."
     ending = Path(_file(path)).suffix
     if ending.lower() not in FORMATS:
         raise ValueError(
-            f"{path} ends in {ending or 'nothing'!r}; a picture's name ends in"
-            f" {', '.join(FORMATS)}."
+            f"{path} ends in {ending or 'nothing'!r};"
+            f" a picture's name ends in {', '.join(FORMATS)}."
         )
     return FORMATS[ending.lower()]
 
@@ -306,8 +302,8 @@ def save_grid(x: Tensor,           # images (n, c, h, w) in [-1, 1]
     most = {"JPEG": 65500, "WEBP": 16383}.get(kind, sheet.size)
     if max(sheet.shape) > most:
         raise ValueError(
-            f"The sheet is {sheet.shape[1]}×{sheet.shape[0]} pixels, and a {kind} holds"
-            f" {most} along a side; write a .png."
+            f"The sheet is {sheet.shape[1]}×{sheet.shape[0]} pixels,"
+            f" and a {kind} holds {most} along a side; write a .png."
         )
     with write_aside(path) as aside:
         Image.fromarray(sheet).save(aside, format=kind, quality=95)
@@ -319,8 +315,8 @@ def save_figure(figure: Figure,      # such as `curves(rows)`
     "Write a figure as a PNG."
     if not isinstance(figure, Figure):
         raise ValueError(
-            "save_figure needs a matplotlib Figure, such as curves(rows), got"
-            f" {type(figure).__name__}"
+            "save_figure needs a matplotlib Figure, such as curves(rows),"
+            f" got {type(figure).__name__}"
         )
     with write_aside(path) as aside:
         figure.savefig(aside, format="png")
@@ -330,8 +326,7 @@ def save_gif(sheets: list[numpy.ndarray],  # pictures (H, W, 3), uint8, of one s
              path: str | Path,             # the GIF to write
              fps: float,                   # pictures a second, in (0, 50]
             ) -> None:
-    """Endless; the last sheet stays for two seconds, so that the result can be
-    looked at."""
+    "Endless; the last sheet stays for two seconds, so that the result can be seen."
     from PIL import Image
     if (
         not isinstance(sheets, (list, tuple))
@@ -343,8 +338,8 @@ def save_gif(sheets: list[numpy.ndarray],  # pictures (H, W, 3), uint8, of one s
             len(sheets) if isinstance(sheets, (list, tuple)) else type(sheets).__name__
         )
         raise ValueError(
-            f"a GIF needs a list of a frame or more and fps in (0, 50], got {given} at"
-            f" {str(fps)[:30]!r}"
+            "a GIF needs a list of a frame or more and fps in (0, 50],"
+            f" got {given} at {str(fps)[:30]!r}"
         )
     looks = {
         (str(getattr(s, "dtype", type(s).__name__)), getattr(s, "shape", ()))
@@ -354,8 +349,8 @@ def save_gif(sheets: list[numpy.ndarray],  # pictures (H, W, 3), uint8, of one s
         kind == "uint8" and len(size) == 3 and size[2] == 3 for kind, size in looks
     ):
         raise ValueError(
-            "the frames of a GIF must be uint8 arrays (H, W, 3) of one size, got"
-            f" {str(looks)[1:60]}"
+            "the frames of a GIF must be uint8 arrays (H, W, 3) of one size,"
+            f" got {str(looks)[1:60]}"
         )
     first, *others = [Image.fromarray(sheet) for sheet in sheets]
     times = [round(1000 / fps)] * len(others) + [2000]
@@ -371,12 +366,11 @@ def animate_grids(frames: list[Tensor],   # the images of each frame, all of one
                   columns: int = 8,       # images in a row
                   fps: float = 5,         # frames a second, up to 50
                  ) -> None:
-    """A GIF of one sheet per frame; ValueError for no frames or frames of different
-    shapes."""
+    "A GIF of one sheet per frame; ValueError for no frames or different shapes."
     if not isinstance(frames, (list, tuple)):
         raise ValueError(
-            "frames must be a list of images (n, c, h, w), one for each frame, got"
-            f" {type(frames).__name__}"
+            "frames must be a list of images (n, c, h, w), one for each frame,"
+            f" got {type(frames).__name__}"
         )
     if len(shapes := {tuple(check_images(x).shape) for x in frames}) > 1:
         raise ValueError(
@@ -402,8 +396,7 @@ def animate_curves(rows: list[dict],    # history, oldest first, as for `curves`
     # backwards, so that a single frame shows everything
     ends = (
         numpy.linspace(len(rows), min(2, len(rows)), min(frames, len(rows)))
-        .round()
-        .astype(int)
+        .round().astype(int)
     )
     for end in sorted(set(ends.tolist())):
         _cut(lines, history, _number(rows[end - 1], "step"))
@@ -462,8 +455,7 @@ def _draw_layer(ax: Axes, top: float, row) -> None:
     ends = (MIDDLE, top - GAP + 0.06), (MIDDLE, top - 0.06)
     ax.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": "0.35"})
     words = (
-        f"{row.kind}, kernel {row.kernel}, stride {row.stride}"
-        if row.kernel
+        f"{row.kind}, kernel {row.kernel}, stride {row.stride}" if row.kernel
         else row.kind
     )
     ax.text(MIDDLE + 0.2, top - GAP / 2, words, va="center", fontsize=10)
@@ -498,18 +490,19 @@ def draw_network(
         raise ValueError("there is no network to draw: the table has no rows")
     if not all(hasattr(row, "out_shape") for row in rows):
         raise ValueError(
-            "draw_network needs a table such as shape_table(layers, in_shape), got"
-            f" {type(table).__name__}"
+            "draw_network needs a table such as shape_table(layers, in_shape),"
+            f" got {type(table).__name__}"
         )
     in_shape = getattr(table, "in_shape", None) if in_shape is None else in_shape
     if in_shape is not None and not _is_shape(in_shape):
         raise ValueError(
-            "in_shape must be (f,) or (c, h, w), whole numbers from 1, got"
-            f" {str(in_shape)[:30]!r}"
+            "in_shape must be (f,) or (c, h, w), whole numbers from 1,"
+            f" got {str(in_shape)[:30]!r}"
         )
-    shapes = ([tuple(in_shape)] if in_shape else []) + [
-        tuple(row.out_shape) for row in rows
-    ]
+    shapes = (
+        ([tuple(in_shape)] if in_shape else [])
+        + [tuple(row.out_shape) for row in rows]
+    )
     grows = (*shapes[-1], 1, 1)[1] > (*shapes[0], 1, 1)[1]
     figure = Picture(layout="none")
     ax = figure.add_axes((0, 0, 1, 1))

@@ -28,8 +28,8 @@ def doublings(size: int, # pixels along a side
     k = int(log2(size / 4)) if size >= 8 else 0
     if k < 1 or 4 * 2**k != size:
         raise ValueError(
-            f"image_size is {size}; this network makes 4·2^k pixels: 8, 16, 32, 64,"
-            ' 128, …; for 28 choose net "digits" or "mnist28".'
+            f"image_size is {size}; this network makes 4·2^k pixels:"
+            ' 8, 16, 32, 64, 128, …; for 28 choose net "digits" or "mnist28".'
         )
     return k
 
@@ -78,8 +78,8 @@ def size_28(size: int) -> None:
     "ValueError unless size is 28."
     if size != 28:
         raise ValueError(
-            f"image_size is {size}; this network makes 28 pixels; for 4·2^k pixels"
-            ' choose net "paper".'
+            f"image_size is {size}; this network makes 28 pixels;"
+            ' for 4·2^k pixels choose net "paper".'
         )
 
 def mnist28_g(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, ...]:
@@ -167,8 +167,7 @@ def digits_d(size: int, channels: int, filters: int, bias: bool) -> tuple[Row, .
     return Row("conv", filters, 3, 2, act="leaky_relu"), *down, Row("conv", 1, 1)
 
 # %% ../nbs/09_recipes.ipynb #05-14
-# name: (table of G, table of D), each a function of (image_size, channels, filters,
-# bias)
+# name: (table of G, table of D), functions of (image_size, channels, filters, bias)
 NETS = {
     "dcgan-2015": (dcgan_2015_g, dcgan_2015_d),
     "paper": (paper_g, paper_d),
@@ -228,14 +227,14 @@ class DataFields:
 class KeepFields:
     "What is kept of it."
     sample_every: int = 100         # steps between pictures of the fixed z
-    # epochs between checkpoints; the last epoch is always saved
-    save_every: int = 1
+    save_every: int = 1             # epochs between checkpoints; always one at the end
 
 # %% ../nbs/09_recipes.ipynb #05-22
+# field: the least whole number
 WHOLE = {
     "image_size": 8, "filters": 4, "z_dim": 1, "shift": 0, "epochs": 1, "log_every": 1,
     "sample_every": 1, "save_every": 1, "classes": 0,
-}  # field: the least whole number
+}
 LIMITS = {
     name: (
         f"a whole number from {least}",
@@ -270,11 +269,12 @@ LIMITS |= {
 }
 
 # %% ../nbs/09_recipes.ipynb #05-25
+# annotation: words, types
 KINDS = {
     bool: ("True or False", (bool,)), str: ("a word", (str,)),
     float: ("a number", (int, float)),
     float | None: ("a number, or none", (int, float, type(None))),
-}  # annotation: words, types
+}
 
 # %% ../nbs/09_recipes.ipynb #05-25v
 def check(recipe: "Recipe", # with fields as given
@@ -304,13 +304,13 @@ def check(recipe: "Recipe", # with fields as given
     known("net", recipe.net, NETS)
     if 4 * recipe.shift > recipe.image_size:
         raise ValueError(
-            f"shift is {recipe.shift}; at {recipe.image_size} pixels it can be at most"
-            f" {recipe.image_size // 4}."
+            f"shift is {recipe.shift}; at {recipe.image_size} pixels"
+            f" it can be at most {recipe.image_size // 4}."
         )
     if (shape := recipe.g_table.out_shape) != recipe.x_shape:
         raise ValueError(
-            f"net {recipe.net!r} makes images {shape}, the recipe asks for"
-            f" {recipe.x_shape}."
+            f"net {recipe.net!r} makes images {shape},"
+            f" the recipe asks for {recipe.x_shape}."
         )
     _ = recipe.d_table
 
@@ -346,8 +346,9 @@ class Recipe(KeepFields, Settings, DataFields, NetworkFields):
     def networks(self) -> tuple[Generator, Discriminator]:
         "A fresh (G, D) on the CPU."
         G, D = self.built()
-        return init_weights(G, self.init_std, self.seed), init_weights(
-            D, self.init_std, self.seed, part=1
+        return (
+            init_weights(G, self.init_std, self.seed),
+            init_weights(D, self.init_std, self.seed, part=1),
         )
 
     def replace(self, **changes) -> "Recipe":
@@ -479,16 +480,12 @@ def command(recipe: Recipe, # any
     name = recipe.name if recipe.name in RECIPES else "digits"
     base = RECIPES[name]
     changed = [
-        f.name
-        for f in fields(recipe)
+        f.name for f in fields(recipe)
         if f.name != "name" and getattr(recipe, f.name) != getattr(base, f.name)
     ]
-    return " ".join(
-        [
-            "dcgan train", name,
-            *(flag(field, getattr(recipe, field)) for field in changed),
-        ]
-    )
+    return " ".join([
+        "dcgan train", name, *(flag(field, getattr(recipe, field)) for field in changed)
+    ])
 
 def flag(field: str, # of a recipe
          value,      # of that field
@@ -496,7 +493,7 @@ def flag(field: str, # of a recipe
     "As the command line takes it: `--lr-g 0.001`, `--bias` or `--no-bias`."
     word = field.replace("_", "-")
     return (
-        f"--{word}"
-        if value is True
-        else f"--no-{word}" if value is False else f"--{word} {quote(str(value))}"
+        f"--{word}" if value is True
+        else f"--no-{word}" if value is False
+        else f"--{word} {quote(str(value))}"
     )

@@ -38,8 +38,7 @@ def draw_walk(
     n: int,              # cells along one side of the input
     k: int,              # kernel
     s: int,              # stride
-    # padding: hatched cells, added (conv, pool) or cut off (conv_t)
-    p: int,
+    p: int,              # padding: hatched cells, added (conv, pool) or cut (conv_t)
     kind: str = "conv",  # conv, pool or conv_t
     ax=None,             # matplotlib Axes; None makes a new figure
 ):  # the Axes
@@ -49,8 +48,8 @@ def draw_walk(
         raise ValueError(f"The kind is {shown(kind)}; it must be conv, pool or conv_t.")
     if ax is not None and not hasattr(ax, "add_patch"):
         raise ValueError(
-            f"ax is {shown(ax)}; it must be one matplotlib Axes, or None for a new"
-            " figure."
+            f"ax is {shown(ax)}; it must be one matplotlib Axes,"
+            " or None for a new figure."
         )
     up = kind != "conv_t"
     m = (conv_out if up else conv_transpose_out)(n, k, s, p)
@@ -119,8 +118,8 @@ def conv_transpose_out(
     painted = (n - 1)*s + k
     if painted + extra <= 2*p:
         raise ValueError(
-            f"Padding {p} cuts 2·{p} cells off the {painted} that are painted and"
-            " leaves none; use less padding."
+            f"Padding {p} cuts 2·{p} cells off the {painted} that are painted"
+            " and leaves none; use less padding."
         )
     return painted - 2*p + extra
 
@@ -169,29 +168,22 @@ ACTS = "none", "relu", "leaky_relu", "tanh", "sigmoid"
 
 class Row(NamedTuple):
     "One layer of a network, in plain values that JSON can hold."
-    # conv, conv_t (transposed), linear, pool (max pooling), upsample (nearest) or
-    # reshape
+    # conv, conv_t (transposed), linear, pool (max), upsample (nearest) or reshape
     kind: str
     # channels (pool, upsample: 0); linear: features or (c, h, w); reshape: (0, h, w)
     out: int | tuple[int, int, int]
-    # cells along a side of the kernel; linear, upsample and reshape have none
-    kernel: int = 0
-    # cells from one stop of the kernel to the next; upsample: how many times as large
-    stride: int = 1
-    # cells added at each end (conv, pool) or cut off (conv_t)
-    padding: int = 0
-    norm: bool = False              # BatchNorm over the channels that come out
-    # none, relu, leaky_relu, tanh or sigmoid, after the BatchNorm
-    act: str = "none"
-    bias: bool = True               # a number added to each output channel
-    # output padding of a conv_t: cells added at one end of each side, fewer than the
-    # stride
+    kernel: int = 0     # cells along its side; linear, upsample and reshape have none
+    stride: int = 1     # cells from stop to stop; upsample: how many times as large
+    padding: int = 0    # cells added at each end (conv, pool) or cut off (conv_t)
+    norm: bool = False  # BatchNorm over the channels that come out
+    act: str = "none"   # none, relu, leaky_relu, tanh or sigmoid, after the BatchNorm
+    bias: bool = True   # a number added to each output channel
+    # output padding of a conv_t: cells added at an end of a side, fewer than the stride
     extra: int = 0
 
 # %% ../nbs/03_shapes.ipynb #03-39
 def rows_from(
-    # rows, or lists of a row's values as JSON gives them back
-    table: Iterable[Sequence],
+    table: Iterable[Sequence],  # rows, or lists of a row's values, as JSON gives them
 ) -> tuple[Row, ...]:  # the same as rows
     """The rows of a table that may have been through JSON, in plain values;
     ValueError for a row too short or too long."""
@@ -199,21 +191,20 @@ def rows_from(
         raise ValueError(f"The table is {shown(table)}; it must be a list of rows.")
     rows = []
     for i, values in enumerate(table, 1):
-        if not isinstance(values, (list, tuple)) or not 2 <= len(values) <= len(
-            Row._fields
+        if (
+            not isinstance(values, (list, tuple))
+            or not 2 <= len(values) <= len(Row._fields)
         ):
             raise ValueError(
-                f"Row {i} is {shown(values)}; it must list {', '.join(Row._fields)}, at"
-                " least the first two."
+                f"Row {i} is {shown(values)}; it must list {', '.join(Row._fields)},"
+                " at least the first two."
             )
         kind, out, *rest = map(plain, values)
-        rows.append(
-            Row(
-                kind,
-                tuple(map(plain, out)) if isinstance(out, (list, tuple)) else out,
-                *rest
-            )
-        )
+        rows.append(Row(
+            kind,
+            tuple(map(plain, out)) if isinstance(out, (list, tuple)) else out,
+            *rest,
+        ))
     return tuple(rows)
 
 # %% ../nbs/03_shapes.ipynb #03-42
@@ -232,13 +223,12 @@ class Shape(NamedTuple):
 
 # %% ../nbs/03_shapes.ipynb #03-44
 def _walking(row, c, h, w) -> tuple[tuple[int, int, int], int, int]:
-    """Output shape, number of weights and multiply-adds of a row that walks over (c,
-    h, w)."""
+    "Output shape, weights and multiply-adds of a row that walks over (c, h, w)."
     walk = row.kernel, row.stride, row.padding
     if row.kind in KEEPS and row.out not in (0, c):
         raise ValueError(
-            f"A {row.kind} row keeps the {c} channels, but its output is {row.out}; use"
-            f" {c} or 0."
+            f"A {row.kind} row keeps the {c} channels, but its output is {row.out};"
+            f" use {c} or 0."
         )
     if row.kind == "upsample":
         return (c, h*whole(1, stride=row.stride), w*row.stride), 0, 0
@@ -249,8 +239,8 @@ def _walking(row, c, h, w) -> tuple[tuple[int, int, int], int, int]:
     if row.kind == "pool":
         if 2*row.padding > row.kernel:
             raise ValueError(
-                f"Pooling's padding is {row.padding}; it may be at most half the"
-                f" kernel, {row.kernel}/2."
+                f"Pooling's padding is {row.padding};"
+                f" it may be at most half the kernel, {row.kernel}/2."
             )
         return (c, out_h, out_w), 0, 0
     weights = c*row.out*row.kernel**2
@@ -268,8 +258,8 @@ def _shape(row, in_shape) -> Shape:
         out_shape, biases, weights, macs = (c or prod(in_shape)//(h*w), h, w), 0, 0, 0
         if prod(out_shape) != prod(in_shape):
             raise ValueError(
-                f"{prod(in_shape)} numbers can't be seen as maps of {h} × {w}; make"
-                f" them a multiple of {h*w}."
+                f"{prod(in_shape)} numbers can't be seen as maps of {h} × {w};"
+                f" make them a multiple of {h*w}."
             )
     elif row.kind == "linear":
         out_shape = row.out if isinstance(row.out, tuple) else (row.out,)
@@ -287,12 +277,11 @@ def _shape(row, in_shape) -> Shape:
     )
 
 # %% ../nbs/03_shapes.ipynb #03-48
-# in place of channels
+# the output of these kinds, in place of a number of channels
 EXPECTED = {"linear": "a number of features or (c, h, w)", "reshape": "(0, h, w)"}
 
 def _check_row(row):
-    """ValueError where a row's kind, activation, outputs or switches are none that
-    we know."""
+    "ValueError where a row's kind, activation, outputs or switches are unknown."
     for word, value, known in ("kind", row.kind, KINDS), ("activation", row.act, ACTS):
         if value not in known:
             raise ValueError(
@@ -306,18 +295,18 @@ def _check_row(row):
     if not fine or row.kind == "reshape" and not several:
         expected = EXPECTED.get(row.kind, "a number of channels")
         raise ValueError(
-            f"The output is {shown(row.out)}; for a {row.kind} layer it must be"
-            f" {expected}."
+            f"The output is {shown(row.out)};"
+            f" for a {row.kind} layer it must be {expected}."
         )
     if not (isinstance(row.norm, bool) and isinstance(row.bias, bool)):
         raise ValueError(
-            f"norm is {shown(row.norm)} and bias {shown(row.bias)}; both must be true"
-            " or false."
+            f"norm is {shown(row.norm)} and bias {shown(row.bias)};"
+            " both must be true or false."
         )
     if not _is_whole(row.extra, 0) or row.extra and row.kind != "conv_t":
         raise ValueError(
-            f"extra is {shown(row.extra)}; it must be 0, or a whole number for a conv_t"
-            " layer's output padding."
+            f"extra is {shown(row.extra)}; it must be 0, or a whole number"
+            " for a conv_t layer's output padding."
         )
 
 def _is_whole(value, least) -> bool:
@@ -326,15 +315,12 @@ def _is_whole(value, least) -> bool:
 
 # %% ../nbs/03_shapes.ipynb #03-51b
 class Table:
-    """Words and numbers in columns: an HTML table in a notebook, aligned text when
-    printed."""
+    "Words and numbers in columns: HTML in a notebook, aligned text when printed."
     def __init__(
         self,
-        head: Sequence[str],  # a word over each column
-        # a cell for each column; numbers are written with commas
-        rows: Iterable[Sequence],
-        # the columns whose cells begin on the left; other cells end on the right
-        words: Sequence[str] = (),
+        head: Sequence[str],        # a word over each column
+        rows: Iterable[Sequence],   # a cell for each column; numbers get commas
+        words: Sequence[str] = (),  # columns aligned to the left; others to the right
     ):
         self.head, self.left = [*head], [name in words for name in head]
         self.rows = [
@@ -344,8 +330,8 @@ class Table:
         for i, row in enumerate(self.rows, 1):
             if len(row) != len(self.head):
                 raise ValueError(
-                    f"Row {i} of the table has {len(row)} cells; its head has"
-                    f" {len(self.head)}."
+                    f"Row {i} of the table has {len(row)} cells;"
+                    f" its head has {len(self.head)}."
                 )
 
     def __str__(self) -> str:
@@ -408,41 +394,35 @@ def _table(shapes: ShapeTable) -> Table:
     )
     rows = [("0", "input", *[""]*5, by(shapes.in_shape), "", "")]
     for i, r in enumerate(shapes, 1):
-        walk = (
-            [
-                str(r.kernel), str(r.stride),
-                str(r.padding) + f" +{r.extra}" * bool(r.extra),
-            ]
-            if r.kernel
-            else [""] * 3
-        )
+        walk = [
+            str(r.kernel), str(r.stride),
+            str(r.padding) + f" +{r.extra}" * bool(r.extra),
+        ] if r.kernel else [""] * 3
         if r.kind == "upsample":
             walk[1] = str(r.stride)
         act = "" if r.act == "none" else r.act
-        rows.append(
-            (
-                str(i), r.kind, *walk, "batch" if r.norm else "", act, by(r.out_shape),
-                r.params, r.macs,
-            )
-        )
+        rows.append((
+            str(i), r.kind, *walk, "batch" if r.norm else "", act, by(r.out_shape),
+            r.params, r.macs,
+        ))
     rows.append(("", "total", *[""]*6, shapes.params, shapes.macs))
     return Table(head, rows, words=("kind", "norm", "act"))
 
 # %% ../nbs/03_shapes.ipynb #03-55
 def shape_table(
-    layers: Iterable[Row],    # the network, row by row
-    in_shape: Sequence[int],  # (c, h, w), or (f,) for a latent vector
-    # promised side of each image that comes out; None: no promises
-    sizes: Sequence[int] | None = None,
+    layers: Iterable[Row],               # the network, row by row
+    in_shape: Sequence[int],             # (c, h, w), or (f,) for a latent vector
+    sizes: Sequence[int] | None = None,  # promised side of each map; None: no promises
 ) -> ShapeTable:  # what each row comes to
     """Follow a shape through the rows; ValueError names the first that does not fit
     or breaks its promise."""
-    if not isinstance(sizes, Sequence | None) or not all(
-        _is_whole(side, 1) for side in sizes or ()
+    if (
+        not isinstance(sizes, Sequence | None)
+        or not all(_is_whole(side, 1) for side in sizes or ())
     ):
         raise ValueError(
-            f"The sizes are {shown(sizes)}; they must be a list of whole numbers of at"
-            " least 1, or None."
+            f"The sizes are {shown(sizes)}; they must be a list of whole numbers"
+            " of at least 1, or None."
         )
     first, promises, rows = _check_in(in_shape), list(sizes or []), []
     shape = first
@@ -456,8 +436,8 @@ def shape_table(
             _keep(i, row, before, shape, promises)
     if promises:
         raise ValueError(
-            f"The sizes {promises} are promised, but no layer is left that would give"
-            " them."
+            f"The sizes {promises} are promised,"
+            " but no layer is left that would give them."
         )
     if not rows:
         raise ValueError("The table has no rows; a network needs at least one layer.")
@@ -466,15 +446,14 @@ def shape_table(
 def _check_in(in_shape) -> tuple[int, ...]:
     "The input's shape as a tuple; ValueError unless it is (c, h, w) or (f,)."
     shape = (
-        tuple(map(plain, in_shape))
-        if isinstance(in_shape, (tuple, list))
+        tuple(map(plain, in_shape)) if isinstance(in_shape, (tuple, list))
         else (plain(in_shape),)
     )
     if len(shape) in (1, 3) and all(_is_whole(n, 1) for n in shape):
         return shape
     raise ValueError(
-        f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,), whole"
-        " numbers of at least 1."
+        f"The input's shape is {shown(in_shape)}; it must be (c, h, w) or (f,),"
+        " whole numbers of at least 1."
     )
 
 # %% ../nbs/03_shapes.ipynb #03-57
@@ -488,9 +467,8 @@ def _keep(i, row, before, shape, promises):
     if shape[1:] == (side, side):
         return
     message += f" {side} × {side} is promised"
-    for word, tries in ("stride", range(1, row.kernel + 1)), (
-        "padding",
-        range(row.kernel),
+    for word, tries in (
+        ("stride", range(1, row.kernel + 1)), ("padding", range(row.kernel)),
     ):
         for t in tries:
             try:
@@ -510,7 +488,6 @@ def _name(i, row) -> str:
     walk = (
         f", k{row.kernel} s{row.stride} p{row.padding}"
         + f" +{row.extra}" * bool(row.extra)
-        if row.kernel
-        else ""
+        if row.kernel else ""
     )
     return f"Layer {i} ({row.kind}{walk})"

@@ -36,8 +36,7 @@ class Precision:
     def __init__(
         self,
         device: str | torch.device = "cpu",  # one that is there
-        # of the forward passes: "fp32", "bf16" or "fp16"
-        precision: str = "fp32",
+        precision: str = "fp32",             # of forward passes: fp32, bf16 or fp16
     ):
         self.device, self.precision = torch.device(device), precision
         self.scalers = WeakKeyDictionary()  # each lives as long as its optimiser
@@ -93,8 +92,7 @@ def d_step(
 @contextmanager
 def frozen(net: nn.Module, # its parameters take no gradients inside the block
           ) -> Iterator[None]:
-    """No gradients for this net's parameters; gradients still flow through it to its
-    input."""
+    "No gradients for this net's parameters; they still flow through it to its input."
     learning = [p for p in net.parameters() if p.requires_grad]
     for p in learning:
         p.requires_grad_(False)
@@ -106,21 +104,19 @@ def frozen(net: nn.Module, # its parameters take no gradients inside the block
 
 # %% ../nbs/07_steps.ipynb #09-19
 def g_step(
-    D: nn.Module,                                 # x → logits (b,); only asked
-    G: Callable[[Tensor], Tensor],                # z → x; learns
-    opt: Optimizer,                               # G's
-    z: Tensor,                                    # noise (b, z_dim)
-    engine: Precision = Precision(),              # device and precision
-    augment: Callable[[Tensor], Tensor] = as_is,  # the same as in D's step
-    # of the logits D(G(z)); or `g_loss_saturating`
-    loss_fn: Callable[[Tensor], Tensor] = g_loss,
+    D: nn.Module,                                  # x → logits (b,); only asked
+    G: Callable[[Tensor], Tensor],                 # z → x; learns
+    opt: Optimizer,                                # G's
+    z: Tensor,                                     # noise (b, z_dim)
+    engine: Precision = Precision(),               # device and precision
+    augment: Callable[[Tensor], Tensor] = as_is,   # the same as in D's step
+    loss_fn: Callable[[Tensor], Tensor] = g_loss,  # of D(G(z)); or `g_loss_saturating`
 ) -> tuple[Tensor, Tensor]:  # loss, mean D(G(z)): detached scalars
     """One step of G: D judges G(z), and G moves to where D calls them real
     (Goodfellow et al. 2014, section 3)."""
     with frozen(D):
         with engine.autocast():
-            # 2. make fakes (G's step has no first move: it sees no real images)
-            fake = G(z)
+            fake = G(z)                     # 2. make fakes (no move 1: no real images)
             fake = D(augment(fake))         # 3. ask D about them
         loss = loss_fn(fake)                # 4. the loss: fakes to 1
         opt.zero_grad(set_to_none=True)     # 5. forget the gradients of the last step
@@ -161,8 +157,8 @@ def follow(average: nn.Module, # changed in place
     mine, new = ([*m.parameters(), *m.buffers()] for m in (average, net))
     moving = [t.is_floating_point() for t in mine]
     get_ema_multi_avg_fn(beta)(
-        [t for t, m in zip(mine, moving) if m], [t for t, m in zip(new, moving) if m],
-        None,
+        [t for t, m in zip(mine, moving) if m],
+        [t for t, m in zip(new, moving) if m], None,
     )
     for t, u, m in zip(mine, new, moving):
         if not m:
@@ -223,8 +219,7 @@ class Engine(Precision):
         return mark
 
     def together(self) -> AbstractContextManager:
-        """Inside the block the loss of another process is a ConnectionError in a
-        sentence."""
+        "In the block the loss of another process is a ConnectionError in a sentence."
         return nullcontext()
 
     def wait(self) -> None:

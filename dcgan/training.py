@@ -43,23 +43,18 @@ class Settings:
     batch_size: int = 64            # images a step
     last_batch: Literal["drop", "keep"] = "drop"  # the last, smaller batch of an epoch
     rotate: float = 0.              # rotate real images by up to so many degrees
-    # shift real and fake images alike by up to so many pixels before D
-    shift: int = 0
+    shift: int = 0                  # shift all that D sees by up to so many pixels
     epochs: int = 20                # times through the images
     lr_g: float = 2e-4              # learning rate of G (Adam)
     lr_d: float = 2e-4              # learning rate of D (Adam)
     beta1: float = 0.5              # Adam's momentum
     beta2: float = 0.999            # Adam's second moment
-    # how the learning rates go to 0 over the run
-    decay: Literal["none", "linear", "cosine"] = "none"
-    # D's target for real images; below 1: one-sided smoothing
-    real_label: float = 1.
+    decay: Literal["none", "linear", "cosine"] = "none"  # how rates go to 0 over a run
+    real_label: float = 1.          # D's target for reals; below 1: one-sided smoothing
     fake_label: float = 0.          # D's target for fakes; above 0: two-sided smoothing
     d_reduction: Literal["sum", "mean"] = "sum"  # of the two halves of D's loss
-    # of G's step: its own, or those that D's step has just seen
-    g_fakes: Literal["fresh", "reuse"] = "fresh"
-    # decay of the moving average of G's weights; none: no average
-    ema: float | None = None
+    g_fakes: Literal["fresh", "reuse"] = "fresh"  # for G: its own, or those D just saw
+    ema: float | None = None        # decay of G's moving average; none: no average
     seed: int = 0                   # decides weights, noise and the order of the images
     log_every: int = 20             # steps between rows of the history
 
@@ -76,8 +71,7 @@ COLUMNS = "step", "epoch", *STATS, "seconds", "images_per_s"  # of every row
 def single(name: str,  # what the value is called, for the error
            value,      # a number or a word, of any library
           ) -> bool | int | float | str:
-    """The value as a checkpoint and JSON hold it. ValueError, naming it, for
-    anything else."""
+    "The value as a checkpoint and JSON hold it. ValueError, naming it, for any other."
     if type(settled := plain(value)) in (bool, int, float, str):
         return settled
     raise ValueError(
@@ -117,8 +111,7 @@ class History:
     def table(self) -> Tensor:
         "The open row's steps, (steps, 5)."
         return (
-            torch.stack(self.recent)
-            if self.recent
+            torch.stack(self.recent) if self.recent
             else torch.zeros(0, len(STATS), device=self.device)
         )
 
@@ -131,14 +124,13 @@ class History:
     def check(self,
               step: int, # steps so far
              ) -> None:
-        """FloatingPointError, naming the step, if one of the recent numbers is not
-        finite."""
+        "FloatingPointError, naming the step, if a recent number is not finite."
         bad = (~self.table().isfinite().all(1)).nonzero()
         if len(bad):
             raise FloatingPointError(
                 "A loss is not a number any more at step"
-                f" {step - self.filled + bad[0].item() + 1}; the last checkpoint is"
-                " from before it: try lower learning rates."
+                f" {step - self.filled + bad[0].item() + 1};"
+                " what was saved before it is sound: try lower learning rates."
             )
 
     def row(self,
@@ -165,14 +157,14 @@ class History:
         what a history can't hold."""
         if not isinstance(more, dict):
             raise ValueError(
-                f"A callback returned a {type(more).__name__}; expected a dict of"
-                " numbers, or None."
+                f"A callback returned a {type(more).__name__};"
+                " expected a dict of numbers, or None."
             )
         for name in more:
             if not isinstance(name, str) or name in COLUMNS:
                 raise ValueError(
-                    f"A callback returned the key {name!r}; expected a word that is no"
-                    " column of every row."
+                    f"A callback returned the key {name!r};"
+                    " expected a word that is no column of every row."
                 )
         self.rows[-1] |= {
             str(name): single(name, value) for name, value in more.items()
@@ -183,12 +175,10 @@ def decayed(lr: float,      # at the start
             decay: str,     # "none", "linear" or "cosine"
             done: float,    # share of the run that is over, in [0, 1]
            ) -> float:
-    """The learning rate at this point of the run, going to 0 at its end unless decay
-    is none."""
-    return (
-        lr
-        * {"none": 1.0, "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[decay]
-    )
+    "The rate at this point of the run, going to 0 at its end unless decay is none."
+    return lr * {
+        "none": 1., "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2,
+    }[decay]
 
 # %% ../nbs/08_training.ipynb #10-06e
 def stop_signals() -> list[signal.Signals]:
@@ -202,8 +192,7 @@ def stop_signals() -> list[signal.Signals]:
 
 def without_terminal(streams: list[int],  # file descriptors that were terminals
                     ) -> None:
-    """What is still written to a terminal that has gone goes nowhere, instead of
-    failing."""
+    "What is written to a terminal that has gone goes nowhere, instead of failing."
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         os.dup2(nowhere, stream)
@@ -240,13 +229,11 @@ class Trainer:
     "Trains the networks of a recipe on images: `Trainer(recipe, images).train()`."
     def __init__(
         self,
-        recipe: Settings,          # what to train; its `networks()` makes G and D
-        images: Tensor,            # uint8 (n, c, h, w)
-        # device, precision, processes; none: this CPU, in fp32
-        engine: Engine | None = None,
-        callbacks: Sequence = (),  # what looks on; see `train`
-        # int64 (n,), where the networks take classes (lesson 17)
-        labels: Tensor | None = None,
+        recipe: Settings,              # what to train; its `networks()` makes G and D
+        images: Tensor,                # uint8 (n, c, h, w)
+        engine: Engine | None = None,  # device, precision, processes; none: CPU, fp32
+        callbacks: Sequence = (),      # what looks on; see `train`
+        labels: Tensor | None = None,  # int64 (n,), where there are classes (lesson 17)
     ):
         self.recipe, self.images, self.labels = recipe, images, labels
         self.engine, self.callbacks = engine or Engine(), list(callbacks)
@@ -259,8 +246,8 @@ class Trainer:
         G, D = (e.place(net) for net in r.networks())
         if images.shape[1:] != D.in_shape:
             raise ValueError(
-                f"The images are {tuple(images.shape[1:])}, the recipe asks for"
-                f" {tuple(D.in_shape)}."
+                f"The images are {tuple(images.shape[1:])},"
+                f" the recipe asks for {tuple(D.in_shape)}."
             )
         check_labels(labels, D.classes, len(images))
         self.G_ema = deepcopy(G) if r.ema else None
@@ -281,10 +268,7 @@ class Trainer:
              lr: float,       # learning rate
             ) -> Adam:
         "Its optimiser, all weights updated by one fused kernel."
-        betas = (
-            self.recipe.beta1,
-            self.recipe.beta2,
-        )
+        betas = (self.recipe.beta1, self.recipe.beta2)
         fused = self.engine.device.type in ("cpu", "cuda")
         return Adam(net.parameters(), lr=lr, betas=betas, fused=fused)
 
@@ -450,8 +434,8 @@ class Trainer:
             p.isfinite().all() for net in (self.G, self.D) for p in net.parameters()
         ):
             raise FloatingPointError(
-                f"A weight is not a number any more after step {self.step}; the last"
-                " checkpoint is from before it: try lower learning rates."
+                f"A weight is not a number any more after step {self.step};"
+                " what was saved before it is sound: try lower learning rates."
             )
 
     def parts(self) -> dict:
@@ -502,8 +486,8 @@ def describe(trainer: Trainer, # about to train
     tables = [f"G: z → x\n{nets['G'].table}", f"D: x → logit\n{nets['D'].table}"]
     threads = torch.get_num_threads()
     where = (
-        f"{e.device}, {e.precision}, {threads}"
-        f" thread{'s' if threads > 1 else ''}{several}"
+        f"{e.device}, {e.precision},"
+        f" {threads} thread{'s' if threads > 1 else ''}{several}"
     )
     if trainer.step and verbose == 1:  # a run that goes on was described when it began
         at = f"{trainer.kept or 'goes on'}, step {trainer.step:,} of {trainer.total:,}"
@@ -530,9 +514,9 @@ def log_line(trainer: Trainer, # with a row in its history
     "The newest row in words."
     row = trainer.history.rows[-1]
     return (
-        f"step {trainer.step:,} of {trainer.total:,}, epoch {row['epoch'] + 1}: loss D"
-        f" {row['loss_d']:.2f}, G {row['loss_g']:.2f}; D(x) {row['d_x']:.2f}, D(G(z))"
-        f" {row['d_gz_before']:.2f} / {row['d_gz_after']:.2f};"
+        f"step {trainer.step:,} of {trainer.total:,}, epoch {row['epoch'] + 1}:"
+        f" loss D {row['loss_d']:.2f}, G {row['loss_g']:.2f}; D(x) {row['d_x']:.2f},"
+        f" D(G(z)) {row['d_gz_before']:.2f} / {row['d_gz_after']:.2f};"
         f" {row['images_per_s']:,.0f} images/s"
     )
 
@@ -542,8 +526,7 @@ class Progress:
     and prints a line now and then."""
     def __init__(
         self,
-        # 0 nothing; 1 architecture and progress; 2 also optimisers; 3 also parameter
-        # sizes
+        # 0 nothing; 1 architecture, progress; 2 also optimisers; 3 also parameter sizes
         verbose: int = 1,
     ):
         if verbose not in (0, 1, 2, 3):
@@ -592,9 +575,8 @@ class Live:
     and the losses, redrawn in place."""
     def __init__(
         self,
-        # steps between two pictures; none: a twentieth of the run
-        every: int | None = None,
-        n: int = 16,  # samples, from 1
+        every: int | None = None,  # steps between pictures; none: 1/20 of the run
+        n: int = 16,               # samples, from 1
     ):
         self.every = every if every is None else whole(1, every=every)
         self.n = whole(1, n=n)
@@ -622,8 +604,8 @@ class Live:
             title=f"step {trainer.step}",
         )
         rows = trainer.history.rows
-        for key, name, colour, style in ("loss_d", "D", REAL, "-"), (
-            "loss_g", "G", FAKE, "--",
+        for key, name, colour, style in (
+            ("loss_d", "D", REAL, "-"), ("loss_g", "G", FAKE, "--"),
         ):
             right.plot(
                 [row["step"] for row in rows], [row[key] for row in rows], color=colour,

@@ -34,14 +34,14 @@ def known(what: str,            # what is named: "recipe", "field", …
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-08
 def plain(
-    # a number or word from any library; returns Python's own where it stands for one
-    value,
-):
+    value,  # a number or word from any library
+):  # Python's own where it stands for one
     """NumPy's and PyTorch's single numbers, decimals and fractions as a file of
     plain values holds them; anything else as it is."""
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and value.shape.count(
-        1
-    ) == len(value.shape):
+    if (
+        isinstance(value, (np.generic, np.ndarray, torch.Tensor))
+        and value.shape.count(1) == len(value.shape)
+    ):
         return value.item()
     if isinstance(value, (Decimal, Fraction)):
         return float(value)
@@ -94,8 +94,8 @@ def check_memory(
     free = virtual_memory().available if free is None else free
     if needed > free:
         raise ValueError(
-            f"{what} would need {counted(needed >> 20)} MiB of memory, and"
-            f" {free >> 20:,} MiB are free; ask for less."
+            f"{what} would need {counted(needed >> 20)} MiB of memory,"
+            f" and {free >> 20:,} MiB are free; ask for less."
         )
 
 # %% ../nbs/under_the_hood/20_values.ipynb #10v-09i
@@ -106,8 +106,8 @@ def home(path: str | Path, # as somebody wrote it
     full = os.path.expanduser(path)
     if str(path).startswith("~") and full == str(path):
         raise ValueError(
-            f"{Path(path).parts[0]} is no home folder on this machine; write the path"
-            " in full."
+            f"{Path(path).parts[0]} is no home folder on this machine;"
+            " write the path in full."
         )
     return Path(full)
 

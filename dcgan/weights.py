@@ -46,8 +46,7 @@ def read_config(path: Path, # config.json, or another JSON file
 
 def read_weights(path: Path, # model.safetensors
                 ) -> dict[str, Tensor]:
-    """Tensors by the names that the bare network gives them; ValueError for a
-    damaged file."""
+    "Tensors by the bare network's names; ValueError for a damaged file."
     try:
         return bare_names(load_file(path))
     except (SafetensorError, ValueError, OSError) as e:
@@ -85,8 +84,7 @@ def shipped() -> list[str]:
     return sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
 
 def find_model(
-    # a run folder, a saved folder, a shipped name, or "hub:owner/name"
-    what: str | Path,
+    what: str | Path,  # run or saved folder, shipped name, or "hub:owner/name"
 ) -> str:  # its folder, or the hub's "owner/name"
     """Where the model is. FileNotFoundError, with the shipped names, for what is
     none of these; ValueError for no name at all."""
@@ -99,14 +97,15 @@ def find_model(
         return hub_name(str(what)[4:])
     path = home(what)
     for folder in (path / "generator", path, ASSETS / path):
-        if (folder / "config.json").is_file() and (
-            folder / "model.safetensors"
-        ).is_file():
+        if (
+            (folder / "config.json").is_file()
+            and (folder / "model.safetensors").is_file()
+        ):
             return str(folder)
         if folder == path and (path / "recipe.json").is_file():
             raise FileNotFoundError(
-                f"{path} holds no generator yet; go on training it by resume=True, or"
-                " name another run."
+                f"{path} holds no generator yet; go on training it by resume=True,"
+                " or name another run."
             )
     raise FileNotFoundError(
         f"{str(what)!r} is neither a run folder, nor a saved network, nor one of the"
@@ -126,17 +125,16 @@ def hub_name(name: str, # what stands after "hub:"
     except HFValidationError:
         pass
     raise ValueError(
-        f"{shown(name)} is no name on the hub; write owner/name, two words of letters,"
-        " digits, '-', '_' and '.'."
+        f"{shown(name)} is no name on the hub; write owner/name,"
+        " two words of letters, digits, '-', '_' and '.'."
     )
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-18
 def from_hub(
-    name: str,                    # owner/name
-    revision: str | None = None,  # branch, tag or commit; None: the newest
-    token: str | None = None,     # for what is private; None: as you are logged in
-    # where downloads are kept; None: where huggingface_hub keeps them
-    cache_dir: str | None = None,
+    name: str,                     # owner/name
+    revision: str | None = None,   # branch, tag or commit; None: the newest
+    token: str | None = None,      # for what is private; None: as you are logged in
+    cache_dir: str | None = None,  # of downloads; None: as huggingface_hub has it
 ) -> Path:  # a folder with the two files
     """Download a network, or find it among what was downloaded before. OSError about
     the name or the network where neither can be."""
@@ -154,8 +152,7 @@ def from_hub(
             get_hf_file_metadata(url, token=token, timeout=5)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as e:
         what = (
-            "revision"
-            if isinstance(e, errors.RevisionNotFoundError)
+            "revision" if isinstance(e, errors.RevisionNotFoundError)
             else "network that you may read"
         )
         raise FileNotFoundError(
@@ -168,8 +165,7 @@ def from_hub(
     except Exception as e:
         # no network, no answer in time, offline mode: each library has its own class
         offline = (
-            f"answers {e.response.status_code}"
-            if isinstance(e, errors.HfHubHTTPError)
+            f"answers {e.response.status_code}" if isinstance(e, errors.HfHubHTTPError)
             else "can't be reached"
         )
     try:
@@ -183,8 +179,8 @@ def from_hub(
     except Exception as e:
         why = offline or f"broke off ({type(e).__name__})"
         raise OSError(
-            f"The hub {why}, and hub:{name} was not downloaded before; check the"
-            " network and the name."
+            f"The hub {why}, and hub:{name} was not downloaded before;"
+            " check the network and the name."
         ) from None
 
 # %% ../nbs/under_the_hood/23_weights.ipynb #23-41
@@ -215,16 +211,16 @@ def card_facts(
     folder = folder.parent if folder.name == "generator" else folder
     if not (folder / "recipe.json").is_file():
         raise FileNotFoundError(
-            f"{folder} has no recipe.json; name the run that trained this network, or"
-            " leave run out."
+            f"{folder} has no recipe.json; name the run that trained this network,"
+            " or leave run out."
         )
     try:
         r, path = read_config(folder / "recipe.json"), folder / "report.json"
         report = read_config(path) if path.is_file() else {}
         said = [
             f"- Trained on {r['data']}, {r['image_size']}×{r['image_size']} pixels,"
-            f" {'grey' if r['channels'] == 1 else 'RGB'}; recipe `{r['name']}`, seed"
-            f" {r['seed']}."
+            f" {'grey' if r['channels'] == 1 else 'RGB'}; recipe `{r['name']}`,"
+            f" seed {r['seed']}."
         ]
         if "steps" in report:
             said.append(
@@ -234,13 +230,13 @@ def card_facts(
         if e := report.get("evaluation"):
             said.append(
                 f"- {e['metric']}: {e['fid']:.2f}, from {e['samples']:,} samples and"
-                f" {e['held_out']:,} held-out images of {report['data']}; training"
-                f" images in place of the samples give {e['fid_floor']:.2f}."
+                f" {e['held_out']:,} held-out images of {report['data']};"
+                f" training images in place of the samples give {e['fid_floor']:.2f}."
             )
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError(
-            f"{folder} holds no whole recipe.json and report.json ({type(e).__name__}:"
-            f" {e})."
+            f"{folder} holds no whole recipe.json and report.json"
+            f" ({type(e).__name__}: {e})."
         ) from None
     return "\n".join(said)
 
@@ -253,14 +249,10 @@ class Network(
     @classmethod
     def from_pretrained(
         cls,
-        # a run folder, a saved folder, a shipped name, or "hub:owner/name"
-        what: str | Path,
-        # on the hub: branch, tag or commit; None: the newest
-        revision: str | None = None,
-        # on the hub: for what is private; None: as you are logged in
-        token: str | None = None,
-        # where downloads are kept; None: where huggingface_hub keeps them
-        cache_dir: str | None = None,
+        what: str | Path,              # run, saved folder, shipped name, hub:owner/name
+        revision: str | None = None,   # branch, tag or commit on the hub; None: newest
+        token: str | None = None,      # for what is private; None: as you are logged in
+        cache_dir: str | None = None,  # of downloads; None: as huggingface_hub has it
     ):
         """The saved network in eval mode, every weight accounted for.
         FileNotFoundError, OSError or ValueError in one sentence."""
@@ -288,10 +280,9 @@ class Network(
 
     def save_pretrained(
         self,
-        folder: str | Path,  # to make or to fill
-        # what config.json says; None: the constructor's arguments
-        config: dict | None = None,
-        **kwargs,            # as PyTorchModelHubMixin has them
+        folder: str | Path,          # to make or to fill
+        config: dict | None = None,  # of config.json; None: the constructor's arguments
+        **kwargs,                    # as PyTorchModelHubMixin has them
     ):
         "config.json, model.safetensors and a README."
         return super().save_pretrained(
@@ -305,8 +296,7 @@ class Network(
         "CARD, filled in."
         use = (
             "images = net.sample(64)  # in [-1, 1]"
-            if hasattr(self, "sample")
-            else "y = net(x)"
+            if hasattr(self, "sample") else "y = net(x)"
         )
         kind = type(self)
         return super().generate_model_card(
@@ -315,10 +305,9 @@ class Network(
 
     def push_to_hub(
         self,
-        name: str,  # owner/name
-        # the run that trained it, for the card; None: the card says less
-        run: str | Path | None = None,
-        **options,  # private, token, branch, …, as PyTorchModelHubMixin has them
+        name: str,                      # owner/name
+        run: str | Path | None = None,  # that trained it; None: the card says less
+        **options,                      # of PyTorchModelHubMixin: private, token, …
     ) -> str:  # the commit's address
         """Publish it with a card. ValueError or FileNotFoundError for a wrong name
         or run, OSError where the hub refuses."""
@@ -332,8 +321,8 @@ class Network(
             # no network, no account, no right to write: each library has its own class
             why = " ".join(str(e).split())[:200] or type(e).__name__
             raise OSError(
-                f"hub:{name} can't be published ({why}); log in by `hf auth login`, or"
-                " give a token."
+                f"hub:{name} can't be published ({why}); log in by `hf auth login`,"
+                " or give a token."
             ) from None
 
     def check_input(self,
@@ -348,8 +337,8 @@ class Network(
         if not isinstance(given, Tensor) or not given.is_floating_point():
             kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
             raise ValueError(
-                f"{name} is {kind}; this network takes a float tensor of shape"
-                f" {wanted}."
+                f"{name} is {kind};"
+                f" this network takes a float tensor of shape {wanted}."
             )
         if given.shape[1:] != shape:
             raise ValueError(
@@ -357,11 +346,12 @@ class Network(
             )
         if given.device != like.device:
             raise ValueError(
-                f"{name} is on {given.device}, the network on {like.device}; move one"
-                " of them."
+                f"{name} is on {given.device}, the network on {like.device};"
+                " move one of them."
             )
-        if given.dtype != like.dtype and not torch.is_autocast_enabled(
-            given.device.type
+        if (
+            given.dtype != like.dtype
+            and not torch.is_autocast_enabled(given.device.type)
         ):
             raise ValueError(
                 f"{name} is {given.dtype}, the network's weights are {like.dtype};"

@@ -1,4 +1,4 @@
-"A Sphinx extension for the package's pages: the comment beside each parameter and field becomes its description."
+"A Sphinx extension for the package's pages: the comment beside or above each parameter and field becomes its description."
 import ast
 import inspect
 import io
@@ -17,14 +17,18 @@ def to_rst(text):
 
 
 def field_comments(cls):
-    "The comment beside each annotated field of a class (dataclass, NamedTuple), those of its parents first."
+    "The comment beside or above each annotated field of a class (dataclass, NamedTuple), those of its parents first."
     found = {}
     for parent in reversed(cls.__mro__):
         if not parent.__module__.startswith("dcgan"):
             continue
         source = textwrap.dedent(inspect.getsource(parent))
-        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
+        comments, above = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.line[:t.start[1]].strip()}, {}
+        for t in tokens:
+            if t.start[0] not in comments:  # alone on its line: of the next
+                above[t.start[0] + 1] = f"{above.pop(t.start[0], '')} {t.string.lstrip('# ')}".strip()
+        comments = above | comments
         fields = [n for n in ast.parse(source).body[0].body if isinstance(n, ast.AnnAssign)]
         found |= {ast.unparse(n.target): comments.get(n.lineno, "") for n in fields}
     return found

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 import dcgan.checkpoints
-from dcgan.checkpoints import ENTRIES, animate_folder, clear_leftovers, find_checkpoint, new_run, read_checkpoint
+from dcgan.checkpoints import ENTRIES, animate_folder, clear_leftovers, find_checkpoint, new_run, read_checkpoint, save_checkpoint
 from dcgan.cli import main
 from dcgan.datasets.sources import load
 from dcgan.recipes import RECIPES, Recipe, from_json, to_json
@@ -447,3 +447,28 @@ def drained(terminal):
 def test_numbers_of_images_are_still_compared(run):
     said = refusal(resumed, run, images=load("digits", images=48).images)
     assert "on 64 images, and the 48 of digits are other images" in said
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_folder_is_never_without_a_whole_checkpoint(tmp_path, monkeypatch, links):
+    "At every change of a name there is a checkpoint.pt; where a file can't have two names, one of the two."
+    seen, held = [], (os.link, os.replace, Path.unlink)
+
+    def watched(act):
+        def acted(*args, **options):
+            result = act(*args, **options)
+            seen.append([name for name in ("checkpoint.pt", "checkpoint-previous.pt") if (tmp_path / name).exists()])
+            return result
+        return acted
+
+    def refuse(*_): raise OSError("no links here")
+    save_checkpoint({"step": 0}, tmp_path)
+    monkeypatch.setattr(os, "link", watched(held[0]) if links else refuse)
+    monkeypatch.setattr(os, "replace", watched(held[1]))
+    monkeypatch.setattr(Path, "unlink", watched(held[2]))
+    for step in 1, 2:
+        save_checkpoint({"step": step}, tmp_path)
+    monkeypatch.undo()
+    assert len(seen) >= 4 and all("checkpoint.pt" in names if links else names for names in seen), seen
+    kept = [torch.load(tmp_path / name)["step"] for name in ("checkpoint.pt", "checkpoint-previous.pt")]
+    assert kept == [2, 1]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from dcgan import __version__, cli
-from dcgan.cli import COMMANDS, in_shell, main, typed
+from dcgan.cli import COMMANDS, in_shell, main, to_call, typed
 from dcgan.networks import Generator
 from dcgan.recipes import RECIPES, Recipe, command, from_json
 
@@ -114,10 +114,10 @@ REFUSED = [  # the words, and what the sentence must hold
     ("train digits --run file/run", ["file/run"]),
     ("train digits --run empty", ["empty exists", "--resume"]),
     ("train digits --run empty --resume", ["empty", "recipe.json"]),
-    ("sample", ["dcgan sample", "folder of a run"]),
+    ("sample", ["dcgan sample", "saved folder"]),
     ("sample nowhere", ["'nowhere'", "shipped names"]),
     ("sample empty", ["'empty'"]),
-    ("evaluate", ["dcgan evaluate", "folder of a run"]),
+    ("evaluate", ["dcgan evaluate", "saved folder"]),
     ("evaluate nowhere", ["'nowhere'", "shipped names"]),
     ("evaluate empty", ["'empty'"]),
     ("evaluate empty --n 64", ["--n is 64", "from 65"]),
@@ -946,3 +946,10 @@ def test_what_a_finaliser_raises_otherwise_is_reported(monkeypatch):
     with cli.interrupts_kept():
         Thing()
     assert [lost.exc_type for lost in seen] == [ValueError]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_of_a_command_is_explained(name):
+    "Its help comes from the comment beside the parameter: one that stands above it would be lost."
+    said = to_call(COMMANDS[name]).__doc__
+    assert not [flag for flag in inspect.signature(COMMANDS[name]).parameters if f":param {flag}: " not in said]

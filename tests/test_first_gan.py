@@ -27,7 +27,7 @@ def lesson_cells():
 def test_the_whole_gan_is_a_page():
     lines = [line for source in lesson_cells() for line in source.splitlines() if line.strip() and line[:2] != "#|"]
     assert len(lines) <= 100
-    assert not [line for line in lines if len(line) > 100]
+    assert not [line for line in lines if len(line) > 88]
 
 
 def test_nothing_comes_from_the_package():

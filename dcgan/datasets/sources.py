@@ -61,8 +61,8 @@ class Want:
         )
         if not isinstance(self.split, str) or self.split not in splits:
             raise ValueError(
-                f"split={shown(self.split)} of {printable(self.name)}, expected 'train'"
-                " or 'test' (svhn also has 'extra')"
+                f"split={shown(self.split)} of {printable(self.name)},"
+                " expected 'train' or 'test' (svhn also has 'extra')"
             )
         check_shape(self.image_size, self.channels)
         numbers = {
@@ -92,15 +92,14 @@ def _choose(have: int, want: Want) -> tuple[list[int], str]:
     n = want.images or have
     if n > have:
         raise ValueError(
-            f"images={n} of {printable(want.name)}, which has {have:,}: ask for that"
-            " many or fewer"
+            f"images={n} of {printable(want.name)}, which has {have:,}:"
+            " ask for that many or fewer"
         )
     if n == have:
         return list(range(have)), ""
     places = (
         torch.randperm(have, generator=torch.Generator().manual_seed(want.seed))[:n]
-        .sort()
-        .values.tolist()
+        .sort().values.tolist()
     )
     return places, f"{n:,} of {have:,} images"
 
@@ -156,8 +155,8 @@ def fitted(images: Tensor,            # uint8 (n, c, h, w)
         labels.shape != images.shape[:1] or labels.is_floating_point()
     ):
         raise ValueError(
-            f"labels are {labels.dtype} {tuple(labels.shape)}, expected a whole number"
-            f" for each of {len(images):,} images"
+            f"labels are {labels.dtype} {tuple(labels.shape)},"
+            f" expected a whole number for each of {len(images):,} images"
         )
     if few:
         images, labels = images[keep], None if labels is None else labels[keep]
@@ -190,8 +189,7 @@ def _absent(want: Want, files: list, instead: str, why: str) -> FileNotFoundErro
                 " (it is a web page, most likely one that says that a quota is used up)"
             )
     tables = [
-        table
-        for table in (file.with_suffix(".csv") for file in bad)
+        table for table in (file.with_suffix(".csv") for file in bad)
         if (want.data_dir / table).exists()
     ]
     if tables:
@@ -312,8 +310,7 @@ def _left_out(total: int, left: dict) -> str:
     ]
     return (
         f"{sum(map(len, left.values())):,} of {total:,} left out: {', '.join(kinds)}"
-        if kinds
-        else ""
+        if kinds else ""
     )
 
 def _from_cache(
@@ -321,8 +318,7 @@ def _from_cache(
     name: str,                 # of the cache's folder
     seen: list,                # fingerprint of what decides the content
     job: Callable,             # () → Job
-    # files there are, before any choice; None: as many as the job has
-    have: int | None = None,
+    have: int | None = None,   # files before any choice; None: as many as the job has
     left: dict | None = None,  # why: names of what was left out before
 ) -> Bank:
     "The cached data set for this request; its note counts and names what was left out."
@@ -334,13 +330,13 @@ def _from_cache(
     labels, before, out = about["labels"], left or {}, defaultdict(list)
     for file, why in about["broken"].items():
         out[why if why.startswith("refused") else "broken"].append(file)
-    total = (have or len(images) + len(about["broken"])) + sum(
-        map(len, before.values())
+    total = (
+        (have or len(images) + len(about["broken"])) + sum(map(len, before.values()))
     )
     note = _joined(about["note"], _left_out(total, out | before))
     return Bank(
-        images, None if labels is None else torch.tensor(labels), printable(want.name),
-        note,
+        images, None if labels is None else torch.tensor(labels),
+        printable(want.name), note,
     )
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-24
@@ -382,11 +378,11 @@ def _svhn(want: Want) -> Bank:
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-26
 # names of a held-out split, the best first
 _HELD_OUT = "test", "val", "valid", "validation"
-_RUN = {
+_RUN = {  # what a run writes
     "recipe.json", "history.csv", "checkpoint.pt", "checkpoint-previous.pt",
     "generator", "samples", "samples.png", "samples.gif", "kept", "losses.png",
     "losses.gif", "real_and_fake.png", "report.json", "report.png",
-}  # what a run writes
+}
 _OURS = "written by dcgan"
 
 def _own(folder: Path) -> set[str]:
@@ -396,8 +392,7 @@ def _own(folder: Path) -> set[str]:
     if "images.u8" in names:
         return names
     ours = {
-        name
-        for name in names
+        name for name in names
         if re.fullmatch(r"samples-(\S+-)?n\d+-seed\d+(-first\d+)?\.\w+", name)
     }
     if "recipe.json" in names and len(names & _RUN) > 1:
@@ -432,8 +427,7 @@ def _walk(
     root: Path,   # a folder
     cache: Path,  # where banks are kept: no images of yours
 ) -> tuple[list[Path], dict]:  # images, sorted; why: names of what was left out
-    """Every real file and folder once, whatever the links; these are followed when
-    all else is done."""
+    "Every real file and folder once, whatever the links; these are followed last."
     left, seen, endings = defaultdict(list), set(), image_endings()
     todo, links, (_, skipped) = [root], [], _kind(cache, endings)
     while todo or links:
@@ -465,7 +459,7 @@ def _split(
     root: Path,   # of a folder of images
     want: Want,   # with the split
     cache: Path,  # as for `_walk`
-) -> tuple[Path, list]:  # the folder of the split; other names beside it
+) -> tuple[Path, list]:  # the folder of the split; names beside the splits, not used
     "ValueError where nothing is held out and that is wanted."
     inside = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     train = inside.get("train")
@@ -476,9 +470,10 @@ def _split(
         and (held or want.split == "train")
     ):
         used = _own(root) | {path.name for path in (train, held) if path}
-        return train if want.split == "train" else held, [
-            p.name for p in _visible(root) if p.name not in used
-        ]
+        return (
+            train if want.split == "train" else held,
+            [p.name for p in _visible(root) if p.name not in used],
+        )
     if want.split == "train":
         return root, []
     raise ValueError(
@@ -495,14 +490,13 @@ class _Facts(NamedTuple):
     top: int | None = None       # the largest value of a grey file of 16 bits
 
 def _header(file: Path) -> _Facts | None:
-    """Reads the header, and the pixels only where they have 16 bits; None where the
-    file can't be opened."""
+    "Reads the header, and pixels only of 16 bits; None where the file can't be opened."
     try:
         with opened(file) as image:
             grey16, deep = image.mode[0] == "I", ";16" in str(image.tile)
-            frames = getattr(image, "is_animated", False) and image.format not in (
-                "MPO",
-                "PSD",
+            frames = (
+                getattr(image, "is_animated", False)
+                and image.format not in ("MPO", "PSD")
             )
             kinds = {
                 "with transparency, laid on white": image.has_transparency_data,
@@ -547,8 +541,7 @@ def _notes(seen: list[_Facts], channels: int) -> tuple[list[str], int]:
 
 # %% ../../nbs/under_the_hood/24_sources.ipynb #07-27
 def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
-    """Decides on size, channels and labels. ValueError if sizes differ and none was
-    asked for."""
+    "Decides size, channels and labels. ValueError if sizes differ and none was wanted."
     places, few = _choose(len(files), want)
     files = [files[i] for i in places]
     seen = [facts for facts in in_threads(_header, files) if facts]
@@ -569,8 +562,7 @@ def _folder_job(want: Want, root: Path, files: list[Path]) -> Job:
     kinds = sorted({top for top, *_ in parts})
     labels = (
         [kinds.index(top) for top, *_ in parts]
-        if all(len(p) > 1 for p in parts)
-        else None
+        if all(len(p) > 1 for p in parts) else None
     )
     names, note = [str(Path(*p)) for p in parts], _joined(scaled, few, *notes)
     return from_files(
@@ -586,8 +578,8 @@ def _folder(want: Want) -> Bank:
     cache = cache_root(want.data_dir)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {printable(root)}: give the place of the images as"
-            " folder:PATH"
+            f"there is no folder {printable(root)}:"
+            " give the place of the images as folder:PATH"
         )
     if root.resolve().name in _own(root.resolve().parent):
         raise ValueError(
@@ -604,8 +596,7 @@ def _folder(want: Want) -> Bank:
             " that end in .jpg, .png, .webp or another ending that Pillow can decode;"
             f" {why}"
         )
-    # more than there are is refused before anything is made
-    _choose(len(files), want)
+    _choose(len(files), want)  # more than there are is refused before anything is made
     if beside:
         left["beside the splits"] = beside
     seen = fingerprint(root, files)
@@ -620,8 +611,7 @@ def _folder(want: Want) -> Bank:
     }
     held = (
         f"held out is {root.name}"
-        if want.split == "test" and root.name.lower() != "test"
-        else ""
+        if want.split == "test" and root.name.lower() != "test" else ""
     )
     others = (
         f"taken as folders like any other: {', '.join(sorted(inner))}" if inner else ""

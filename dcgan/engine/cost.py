@@ -24,15 +24,13 @@ from ..values import check_memory, known, must_be, shown, whole
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-06
 class Cost(NamedTuple):
-    """One step of a recipe on paper; all but the parameters count for each image of
-    the batch."""
-    d_macs: int     # multiply-adds of D's step
-    g_macs: int     # multiply-adds of G's step
-    d_params: int   # numbers that D learns
-    g_params: int   # numbers that G learns
-    # numbers that the forward passes leave for the backward pass, in the larger step
-    kept: int
-    widest: int     # numbers in the largest map
+    "One step of a recipe on paper; all but the parameters count for each image."
+    d_macs: int    # multiply-adds of D's step
+    g_macs: int    # multiply-adds of G's step
+    d_params: int  # numbers that D learns
+    g_params: int  # numbers that G learns
+    kept: int      # numbers kept for the backward pass, in the larger step
+    widest: int    # numbers in the largest map
 
     @property
     def flops(self) -> int: return 2 * (self.d_macs + self.g_macs)
@@ -111,12 +109,13 @@ def too_large(recipe: Recipe,          # whose batch did not fit
               precision: str = "fp32", # "fp32", "bf16" or "fp16"
              ) -> str:                 # a sentence
     "What to say when memory runs out."
+    # the estimate is from below
     fits = max(
         2, min(fitting_batch(recipe, free_bytes, precision), recipe.batch_size // 2)
-    )  # the estimate is from below
+    )
     return (
-        f"A batch of {recipe.batch_size} does not fit into {free_bytes / 2**20:,.0f}"
-        f" MiB; batch_size={fits} might."
+        f"A batch of {recipe.batch_size} does not fit"
+        f" into {free_bytes / 2**20:,.0f} MiB; batch_size={fits} might."
     )
 
 # %% ../../nbs/under_the_hood/31_cost.ipynb #17-17f
@@ -144,9 +143,8 @@ def explained(error: Exception,       # from a step
     """Where memory ran out, a ValueError that says which batch may fit; any other
     error as it came."""
     from accelerate.utils.memory import should_reduce_batch_size as out_of_memory
-    if out_of_memory(error) or "not enough memory" in str(
-        error
-    ):  # the second as torch says it on Windows
+    # the second as torch says it on Windows
+    if out_of_memory(error) or "not enough memory" in str(error):
         return ValueError(too_large(recipe, free_memory(device), precision))
     return error
 
@@ -188,8 +186,7 @@ def textbook(
     device="cpu",    # where the networks are
     file=None,       # where the line of each step is printed; None: standard output
 ) -> Iterator[int]:
-    """Train as the copied scripts do; after each step, the number of real images
-    that it saw."""
+    "Train as the copied scripts do; after each step, the number of its real images."
     must_be(Recipe, recipe=recipe)
     whole(1, epochs=epochs)
     if len(check_bytes(images, "textbook")) < 2:

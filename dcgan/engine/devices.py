@@ -29,13 +29,12 @@ def pick_device(
         kind = torch.device(device)
     except RuntimeError:
         raise ValueError(
-            f'There is no device {device!r}; use "auto", "cpu", "cuda", "cuda:1" or'
-            ' "mps".'
+            f'There is no device {device!r};'
+            ' use "auto", "cpu", "cuda", "cuda:1" or "mps".'
         ) from None
     if (
         not there.get(kind.type)
-        or kind.type == "cuda"
-        and (kind.index or 0) >= torch.cuda.device_count()
+        or kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count()
     ):
         raise ValueError(
             f'The device {device!r} is not on this machine; leave it out, or use "cpu".'
@@ -59,8 +58,7 @@ def has_bf16(device: torch.device, # cpu, cuda or another
 
 def has_tensor_cores(device: torch.device, # cpu, cuda or another
                     ) -> bool:
-    """Whether the device is a GPU that multiplies fp16 matrices in hardware: Volta
-    and newer."""
+    "Whether it is a GPU that multiplies fp16 matrices in hardware: Volta and newer."
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-11
@@ -71,19 +69,18 @@ def pick_precision(precision: str,       # one of PRECISIONS
     known("precision", precision, PRECISIONS)
     if precision == "auto":
         return (
-            "bf16"
-            if has_bf16(device)
+            "bf16" if has_bf16(device)
             else "fp16" if has_tensor_cores(device) else "fp32"
         )
     if precision == "bf16" and device.type == "cuda" and not has_bf16(device):
         raise ValueError(
-            f"{torch.cuda.get_device_name(device)} has no bf16; use precision='fp16',"
-            " or leave it out."
+            f"{torch.cuda.get_device_name(device)} has no bf16;"
+            " use precision='fp16', or leave it out."
         )
     if precision != "fp32" and device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"{precision} is for CPUs and NVIDIA or AMD GPUs; on {device.type!r} use"
-            " precision='fp32'."
+            f"{precision} is for CPUs and NVIDIA or AMD GPUs;"
+            f" on {device.type!r} use precision='fp32'."
         )
     return precision
 
@@ -109,8 +106,8 @@ def set_threads(threads: int | None, # from 1; None: as torch has them
     most = max(64, 4 * os.cpu_count())
     if not 1 <= threads <= most:
         raise ValueError(
-            f"threads is {threads}; it must be a whole number from 1, and on this"
-            f" machine at most {most}."
+            f"threads is {threads}; it must be a whole number from 1,"
+            f" and on this machine at most {most}."
         )
     torch.set_num_threads(threads)
 
@@ -144,9 +141,9 @@ def compiled(net: nn.Module, # on its device
         # whatever is missing says it in its own way: a compiler, its headers, triton
         reason = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise ValueError(
-            f"compile={backend!r} does not work on this machine ({reason}); leave it"
-            " out, or install what is missing: inductor needs a C++ compiler, on a GPU"
-            " triton."
+            f"compile={backend!r} does not work on this machine ({reason});"
+            " leave it out, or install what is missing:"
+            " inductor needs a C++ compiler, on a GPU triton."
         ) from None
     net.compile(backend=backend)
     return net
@@ -159,8 +156,7 @@ def busy_cores(seconds: float = 0.2, # for which this process waits and watches
 
 def crowded(device: torch.device, # where it will run
            ) -> str:              # a note, or ""
-    """Whether other processes use the cores that this one's threads are meant for,
-    just now."""
+    "Whether other processes now use the cores that this one's threads are meant for."
     threads, cores = torch.get_num_threads(), psutil.cpu_count()
     if device.type != "cpu" or threads == 1:
         return ""
@@ -168,8 +164,8 @@ def crowded(device: torch.device, # where it will run
     if cores - busy > threads - 0.5:
         return ""
     return (
-        f"other processes keep {busy:.1f} of {cores} cores busy: with --threads 1 this"
-        " will be faster"
+        f"other processes keep {busy:.1f} of {cores} cores busy:"
+        " with --threads 1 this will be faster"
     )
 
 # %% ../../nbs/under_the_hood/28_devices.ipynb #10d-29

@@ -93,9 +93,10 @@ def portable_latent(n: int,                 # how many vectors
     """`networks.latent` without PyTorch, up to rounding, for programs in other
     languages to repeat."""
     start, end = first * z_dim, (first + n) * z_dim
-    word = np.random.SeedSequence((seed, 0, 1)).generate_state(1, np.uint64)[
-        0
-    ] >> np.uint64(1)
+    word = (
+        np.random.SeedSequence((seed, 0, 1)).generate_state(1, np.uint64)[0]
+        >> np.uint64(1)
+    )
     twister = np.random.RandomState(int(word) & 0xffffffff)
     bits = twister.randint(0, 2**32, -(-end // 16) * 16, dtype=np.uint32)
     u = (bits & 0xffffff) / 2**24

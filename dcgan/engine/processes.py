@@ -58,8 +58,8 @@ def alone_among_many() -> str: # a note, or ""
     if world() > 1 or not many:
         return ""
     return (
-        f"{many[0]}, but not from torchrun: this process trains alone (torchrun or"
-        " accelerate share a run)"
+        f"{many[0]}, but not from torchrun: this process trains alone"
+        " (torchrun or accelerate share a run)"
     )
 
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-08w
@@ -76,9 +76,9 @@ def without(names: Iterable[str], # of environment variables
 # %% ../../nbs/under_the_hood/29_processes.ipynb #10c-10
 EVERY = 10  # steps between two questions whether to stop
 LOST = (
-    "Another process of this run has ended, so this one ends too. The last checkpoint"
-    " is whole: go on with resume=True, with any number of processes that divides the"
-    " batch."
+    "Another process of this run has ended, so this one ends too."
+    " The last checkpoint is whole: go on with resume=True,"
+    " with any number of processes that divides the batch."
 )
 
 class Processes(Engine):
@@ -119,8 +119,7 @@ class Processes(Engine):
         return self.accelerator.unwrap_model(net)
 
     def same(self, recipe: Recipe) -> None:        # of this process
-        """ValueError, in all processes, if one was started with another recipe than
-        the first."""
+        "ValueError, in all processes, if one has another recipe than the first."
         from accelerate.utils import gather_object
         first, *others = gather_object([recipe])
         for rank, other in enumerate(others, 1):
@@ -138,8 +137,7 @@ class Processes(Engine):
         self,
         question: Callable[[], Any],  # asked by the main process alone
     ) -> Any:
-        """Its answer, in every process; the ValueError or OSError that it meets is
-        raised in all."""
+        "Its answer, in every process; a ValueError or OSError of it is raised in all."
         from accelerate.utils import broadcast_object_list
         answer, error = None, None
         if self.main:
@@ -156,8 +154,7 @@ class Processes(Engine):
              mark: int,  # the signal that asked this process to stop; 0: none
              step: int,  # steps so far
             ) -> int:    # the signal for which all stop here; 0: none
-        """Every 10 steps, whether one of the processes was asked, or has lost its
-        launcher."""
+        "Every 10 steps, whether one of the processes was asked, or lost its launcher."
         if step % EVERY:
             return 0
         from accelerate.utils import gather_object
@@ -166,8 +163,7 @@ class Processes(Engine):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Inside the block the loss of another process is a ConnectionError in a
-        sentence."""
+        "In the block the loss of another process is a ConnectionError in a sentence."
         try:
             yield
         except RuntimeError as e:
@@ -186,8 +182,7 @@ class Processes(Engine):
 def engine_for(
     device: str = "auto",     # "auto", "cpu", "cuda", "cuda:1", "mps"
     precision: str = "auto",  # "auto", "fp32", "bf16" or "fp16"
-    # folder of a run that goes on: "auto" is then its precision
-    run: Path | None = None,
+    run: Path | None = None,  # of a run that goes on: "auto" is then its precision
 ) -> Engine:  # plain, or for several processes where a launcher has started them
     """Where and how to compute. ValueError for a device that is absent, or a
     precision that it lacks."""
@@ -221,14 +216,13 @@ class Track:
     samples of its fixed z."""
     def __init__(
         self,
-        name: str,  # tensorboard, wandb or trackio
-        # that keeps the run, named before this callback; TensorBoard's files go there
-        folder: RunFolder,
+        name: str,          # tensorboard, wandb or trackio
+        folder: RunFolder,  # of the run, before this callback; TensorBoard writes there
     ):
         if find_spec(known("tracker", name, TRACKERS)) is None:
             raise ValueError(
-                f"track={name!r} needs {name}, which is not installed: pip install"
-                f" {TRACKERS[name]}"
+                f"track={name!r} needs {name}, which is not installed:"
+                f" pip install {TRACKERS[name]}"
             )
         self.name, self.folder, self.tracker = name, folder, None
 
@@ -255,9 +249,8 @@ class Track:
 
     def after_step(self, trainer: Trainer) -> None:  # a step further
         "A row that is complete, and the picture that is due."
-        if trainer.step % len(
-            trainer.batches
-        ):  # the last row of an epoch is complete when it is kept
+        # the last row of an epoch is complete when it is kept
+        if trainer.step % len(trainer.batches):
             self.send(trainer)
         self.draw(trainer)
 
@@ -273,8 +266,7 @@ class Track:
             self.tracker.log(row, step=trainer.step)
 
     def draw(self, trainer: Trainer) -> None:  # any
-        """The fixed z, where a picture of them is due; Trackio's class takes numbers
-        only."""
+        "The fixed z, where their picture is due; Trackio's class takes numbers only."
         due = trainer.step % trainer.recipe.sample_every == 0
         if due and hasattr(self.tracker, "log_images"):
             sheet = grid(trainer.best_G.sample(64, seed=trainer.recipe.seed))

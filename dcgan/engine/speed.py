@@ -57,8 +57,8 @@ def rate(run: Iterator[int],   # gives a number of images after each step
     "How fast a loop is over the next so many seconds, one step at least."
     if not hasattr(run, "__next__"):
         raise ValueError(
-            f"run is {shown(run)}; it must be a loop that was begun, such as"
-            " ours(trainer)."
+            f"run is {shown(run)};"
+            " it must be a loop that was begun, such as ours(trainer)."
         )
     check_seconds(seconds)
     device = torch.device(pick_device(str(device)))
@@ -75,8 +75,9 @@ def peak_memory(device: str | torch.device = "cpu", # of which the memory is ask
     device = pick_device(str(device))
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if (status := Path("/proc/self/status")).exists() and "VmHWM:" in (
-        text := status.read_text()
+    if (
+        (status := Path("/proc/self/status")).exists()
+        and "VmHWM:" in (text := status.read_text())
     ):
         return int(text.split("VmHWM:")[1].split()[0]) / 2**10
     from resource import RUSAGE_SELF, getrusage
@@ -143,8 +144,8 @@ class Runner:
             said = pickle.load(self.process.stdout)
         except (EOFError, ConnectionError):
             raise ConnectionError(
-                f"The process of the loop {self.name!r} is gone; was there enough"
-                " memory?"
+                f"The process of the loop {self.name!r} is gone;"
+                " was there enough memory?"
             ) from None
         if isinstance(said, Exception):
             raise said
@@ -198,8 +199,9 @@ def check_race(recipe: Recipe,   # should be what both train
     must_be(Recipe, recipe=recipe)
     if recipe.classes:
         raise ValueError(
-            f"{recipe.name} takes classes, and the copied loop that it would be raced"
-            " against knows none; race a recipe without them, such as digits."
+            f"{recipe.name} takes classes,"
+            " and the copied loop that it would be raced against knows none;"
+            " race a recipe without them, such as digits."
         )
     check_bytes(images, "race")
     whole(1, rounds=rounds)
@@ -210,8 +212,7 @@ def race(
     recipe: Recipe,           # what both train; its `net` is one that the package has
     images: Tensor,           # uint8 (n, c, h, w), the same for both
     rounds: int = 5,          # turns of each, from 1
-    # of the whole race, the warm-up (as long as a round) among them
-    seconds: float = 60.,
+    seconds: float = 60.,     # of the whole race, its warm-up (a round long) included
     precision: str = "auto",  # of ours; the textbook's is fp32
     device: str = "auto",     # of both
 ) -> Race:
@@ -233,10 +234,11 @@ def race(
         for order in job, turn:  # the first turn warms up
             for runner in runners:
                 runner.ask(order)
+        # who begins, changes
         turns = [
             [runner.ask(turn) for runner in runners[::way]][::way]
             for way in ((1, -1) * rounds)[:rounds]
-        ]  # who begins, changes
+        ]
     finally:
         for runner in runners:
             runner.close()
@@ -249,8 +251,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def peak(
     dtype: torch.dtype = torch.float32,  # of the matrices
     device: str | torch.device = "cpu",  # that multiplies
-    # sides of the matrices; none: some that suit the device
-    sizes: Sequence[int] = (),
+    sizes: Sequence[int] = (),           # their sides; none: some that suit the device
     repeats: int = 3,                    # the best one counts
 ) -> float:  # GFLOP/s
     "The rate of the best matrix product."
@@ -267,10 +268,10 @@ def peak(
             for _ in range(10 if gpu else 1):
                 a @ b
             settle(device)
-            if repeat:
+            if repeat:  # the first warms up
                 best = max(
                     best, (10 if gpu else 1) * 2 * n**3 / (perf_counter() - start)
-                )  # the first warms up
+                )
     return best / 1e9
 
 # %% ../../nbs/under_the_hood/32_speed.ipynb #17s-42
@@ -283,8 +284,8 @@ def standings(
     must_be(Race, found=found)
     if not isinstance(limit, Real) or not 0 <= limit < 1e12 or not found.laps:
         raise ValueError(
-            f"limit is {shown(limit)} and found has {len(found.laps)} rounds; a limit"
-            " of at least 0 and a round are needed."
+            f"limit is {shown(limit)} and found has {len(found.laps)} rounds;"
+            " a limit of at least 0 and a round are needed."
         )
     limit = limit or peak(DTYPES[found.precision], found.device)
     c, (least, most) = cost(recipe), found.spread
@@ -299,36 +300,32 @@ def standings(
                 f"{min(rates):,.1f} to {max(rates):,.1f}", f"{share:.1%}",
             )
         )
-    lines = [
-        str(
-            Table(
-                (recipe.name, "images/s", "least to most", "of the peak"), rows,
-                words=[recipe.name],
-            )
-        )
-    ]
+    lines = [str(Table(
+        (recipe.name, "images/s", "least to most", "of the peak"), rows,
+        words=[recipe.name],
+    ))]
     if found.busy > 0.5:
         lines.append(
-            f"other programs kept {found.busy:.1f} cores busy at the start: race again"
-            " on a quiet machine"
+            f"other programs kept {found.busy:.1f} cores busy at the start:"
+            " race again on a quiet machine"
         )
     mib = memory(recipe, recipe.batch_size, found.precision) / 2**20
     return "\n".join(
         [
             *lines,
             (
-                f"ours is {found.ratio:.2f} times as fast ({least:.2f} to {most:.2f} in"
-                f" {len(found.laps)} rounds); MiB at most: {found.memories[0]:,.0f} and"
-                f" {found.memories[1]:,.0f}"
+                f"ours is {found.ratio:.2f} times as fast"
+                f" ({least:.2f} to {most:.2f} in {len(found.laps)} rounds);"
+                f" MiB at most: {found.memories[0]:,.0f} and {found.memories[1]:,.0f}"
             ),
             (
                 f"{c.d_macs / 1e6:,.1f} + {c.g_macs / 1e6:,.1f} million multiply-adds"
-                " an image (D's step + G's; the textbook's:"
-                f" {textbook_macs(recipe) / 1e6:,.1f}),"
+                " an image (D's step + G's;"
+                f" the textbook's: {textbook_macs(recipe) / 1e6:,.1f}),"
             ),
             (
-                f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters, about"
-                f" {mib:,.0f} MiB with its maps"
+                f"{(c.d_params + c.g_params) / 1e6:,.2f} million parameters,"
+                f" about {mib:,.0f} MiB with its maps"
             ),
             (
                 f"{recipe.image_size}×{recipe.image_size}×{recipe.channels},"

@@ -48,12 +48,10 @@ def judge_layers(
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-09
 class Judge(Network):
-    """A classifier: x of shape (b, c, h, w) → logits; `features(x)` is the layer
-    before them."""
+    "A classifier: x (b, c, h, w) → logits; `features(x)` is the layer before them."
     def __init__(
         self,
-        # rows (kind, out, kernel, stride, padding, norm, act, bias), ending in the
-        # features
+        # rows (kind, out, kernel, stride, padding, norm, act, bias), features last
         layers: list,
         in_shape: list,  # (c, h, w) of the images
         classes: list,   # for each question that it answers, how many answers there are
@@ -63,35 +61,33 @@ class Judge(Network):
         self.in_shape, self.classes = self.table.in_shape, _answers(classes)
         if len(self.in_shape) != 3 or len(self.table.out_shape) != 1:
             raise ValueError(
-                f"The table leads from {self.in_shape} to {self.table.out_shape}; a"
-                " judge's leads from (c, h, w) to (features,)."
+                f"The table leads from {self.in_shape} to {self.table.out_shape};"
+                " a judge's leads from (c, h, w) to (features,)."
             )
         self.num_features, = self.table.out_shape
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # a judge called in the middle of a training takes no random number from it
+        # a judge called in the middle of a training takes no random number from it
+        with torch.random.fork_rng(devices=[]):
             self.layers = blocks(rows, self.in_shape, 0.)
             self.head = nn.Linear(self.num_features, sum(self.classes))
 
     def features(self,
                  x: Tensor,  # (b, c, h, w) in [-1, 1]
                 ) -> Tensor: # (b, num_features)
-        """The feature space in which images are compared. ValueError for images of
-        another shape."""
+        "The feature space in which images are compared. ValueError for another shape."
         check_maps(x, "The images")
         if x.shape[1:] != self.in_shape:
             (c, h, w), (c2, h2, w2) = x.shape[1:], self.in_shape
             raise ValueError(
-                f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''}, this"
-                f" judge takes {h2}×{w2} with {c2}: have them resized, or take a judge"
-                " of such images."
+                f"The images are {h}×{w} with {c} channel{'s' if c > 1 else ''},"
+                f" this judge takes {h2}×{w2} with {c2}:"
+                " have them resized, or take a judge of such images."
             )
         return self.layers(x.to(self.head.weight.dtype))
 
     def forward(
         self,
         x: Tensor,  # (b, c, h, w) in [-1, 1]
-    ) -> Tensor:  # logits, (b, sum of classes): the questions side by side
+    ) -> Tensor:  # logits, (b, sum of classes): each question's answers in turn
         return self.head(self.features(x))
 
     def answers(self,
@@ -122,16 +118,16 @@ def check_maps(x,         # should be images or maps, float (b, c, h, w)
     ):
         given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else shown(x)
         raise ValueError(
-            f"{what} are {given}; they must be a float tensor (n, c, h, w), n at"
-            " least 1."
+            f"{what} are {given}; they must be a float tensor (n, c, h, w),"
+            " n at least 1."
         )
 
 def _answers(classes) -> tuple[int, ...]:
     "For each question, how many answers there are; ValueError for none."
     if not isinstance(classes, (tuple, list)) or not classes:
         raise ValueError(
-            f"classes is {shown(classes)}; it must list how many answers each question"
-            " has."
+            f"classes is {shown(classes)};"
+            " it must list how many answers each question has."
         )
     for answers in classes:
         whole(1, classes=answers)
@@ -145,10 +141,9 @@ def _check_size(name: str, value) -> None:
         )
 
 def moved(
-    x: Tensor,           # (b, c, h, w)
-    g: torch.Generator,  # decides how
-    # 0: nothing; 1: ±12 degrees, ±12 % in both sizes, ±2 pixels of 28
-    strength: float = 1.,
+    x: Tensor,             # (b, c, h, w)
+    g: torch.Generator,    # decides how
+    strength: float = 1.,  # 0: nothing; 1: ±12°, ±12 % in both sizes, ±2 pixels of 28
 ) -> Tensor:  # the same shape
     "Each image turned, stretched and shifted a little, by its own random amounts."
     check_maps(x, "The images")
@@ -160,9 +155,9 @@ def moved(
     theta = torch.stack(
         [cos * wide, -sin * wide, u[3] / 7, sin * tall, cos * tall, u[4] / 7], 1
     )
-    where = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False).to(
-        x.dtype
-    )
+    where = F.affine_grid(
+        theta.view(-1, 2, 3), list(x.shape), align_corners=False
+    ).to(x.dtype)
     return F.grid_sample(x, where, padding_mode="border", align_corners=False)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-16
@@ -205,8 +200,7 @@ def _check_labels(labels, n: int) -> Tensor:
     images has one from 0 on for each."""
     given = (
         f"{labels.dtype} {tuple(labels.shape)}"
-        if isinstance(labels, Tensor)
-        else shown(labels)
+        if isinstance(labels, Tensor) else shown(labels)
     )
     kinds = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
     if (
@@ -216,8 +210,8 @@ def _check_labels(labels, n: int) -> Tensor:
         or labels.numel() == 0
     ):
         raise ValueError(
-            f"The labels are {given}; they must be whole numbers, (n,) or (n,"
-            " questions)."
+            f"The labels are {given};"
+            " they must be whole numbers, (n,) or (n, questions)."
         )
     if len(labels) != n:
         raise ValueError(
@@ -238,8 +232,8 @@ def _check_lesson(images, labels, batch, augment, lr, seed) -> Tensor:
     labels = _check_labels(labels, len(check_bytes(images, "train_judge")))
     if len(images) < batch:
         raise ValueError(
-            f"A judge needs at least {batch} images to learn from, these are"
-            f" {len(images)}."
+            f"A judge needs at least {batch} images to learn from,"
+            f" these are {len(images)}."
         )
     if labels.max() == 0:
         raise ValueError(
@@ -285,10 +279,10 @@ def digit_judge() -> Judge:
     return Judge.from_pretrained(ASSETS / "judges/digits").eval()
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-31
-QUESTIONS = (
-    "hair_colour", "background", "skin", "hair_length", "smile", "glasses", "hat",
-    "turn",
-)  # of a drawn face
+QUESTIONS = (  # of a drawn face
+    "hair_colour", "background", "skin", "hair_length",
+    "smile", "glasses", "hat", "turn",
+)
 _STEPS = 5  # into which a factor that may be any number is cut
 
 def face_labels(n: int,         # faces of the bank "faces": seed 0,
@@ -301,40 +295,33 @@ def face_labels(n: int,         # faces of the bank "faces": seed 0,
     def answer(name):
         value, f = torch.as_tensor(drawn[name]), FACTORS[name]
         return (
-            value.long()
-            if f.names
-            else ((value - f.low) / (f.high - f.low) * _STEPS)
-            .long()
-            .clamp(0, _STEPS - 1)
+            value.long() if f.names else
+            ((value - f.low) / (f.high - f.low) * _STEPS).long().clamp(0, _STEPS - 1)
         )
     return torch.stack([answer(name) for name in QUESTIONS], 1)
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-31b
 def labels_of(
-    bank: Bank,  # all images of a split
-    # which split: of faces, the two are drawn from different places
-    split: str = "train",
+    bank: Bank,            # all images of a split
+    split: str = "train",  # which one: of faces, the two come from different places
 ) -> Tensor:  # int64 (n,) or (n, questions)
-    """What a judge of these images has to learn. ValueError where nothing is known
-    of them."""
+    "What a judge of these images has to learn. ValueError where nothing is known."
     must_be(Bank, bank=bank)
     known("split", split, ("train", "test"))
     if bank.name == "faces":
         return face_labels(len(bank.images), 0 if split == "train" else 10_000_000)
     if bank.labels is None:
         raise ValueError(
-            f"{bank.name} has no labels, and a judge learns from labels: take a data"
-            " set that has some."
+            f"{bank.name} has no labels, and a judge learns from labels:"
+            " take a data set that has some."
         )
     return bank.labels
 
 # %% ../../nbs/under_the_hood/26_judge.ipynb #12-36
 def judge_for(
-    bank: Bank,  # the training images; its name decides
-    # where the cache is; None: $DCGAN_DATA, or else ./data
-    data_dir: str | None = None,
-    # times through the images; None: about 120,000 images in all
-    epochs: int | None = None,
+    bank: Bank,                   # the training images; its name decides
+    data_dir: str | None = None,  # of the cache; None: $DCGAN_DATA, or else ./data
+    epochs: int | None = None,    # times through; None: about 120,000 images in all
 ) -> Judge:  # in eval mode
     """The shipped judge for digits and mnist; else one trained on the bank, once.
     ValueError where there are no labels."""

@@ -71,8 +71,8 @@ def check_features(*sets: Tensor,        # each should be features (n, d)
             )
         if a.shape[1] != sets[0].shape[1]:
             raise ValueError(
-                f"Features of {sets[0].shape[1]} and of {a.shape[1]} numbers can't be"
-                " compared; take both from one judge."
+                f"Features of {sets[0].shape[1]} and of {a.shape[1]} numbers"
+                " can't be compared; take both from one judge."
             )
         if odd := (~a.isfinite()).any(1).sum().item():
             raise ValueError(
@@ -139,8 +139,8 @@ def fitted(x: Tensor,        # (n, c, h, w) in [-1, 1]
         or x.shape[1] not in (1, 3)
     ):
         raise ValueError(
-            f"in_shape is {shown(in_shape)}; it must be (c, h, w), and c 1 or 3 in it"
-            f" and in the images {tuple(x.shape)}."
+            f"in_shape is {shown(in_shape)}; it must be (c, h, w),"
+            f" and c 1 or 3 in it and in the images {tuple(x.shape)}."
         )
     c, h, w = in_shape
     whole(1, height=h, width=w)
@@ -235,8 +235,7 @@ def inside(points: Tensor,   # features (n, d)
            centres: Tensor,  # features (m, d)
            k: int = 3,       # which neighbour among the centres a ball reaches to
           ) -> Tensor:       # bool (n,)
-    """Which points lie in a ball round one of the centres. ValueError for k centres
-    or fewer."""
+    "Which points lie in a ball round a centre. ValueError for k centres or fewer."
     return torch.cat(
         [hits.any(1) for hits in _hits(*check_features(points, centres), k)]
     )
@@ -247,15 +246,13 @@ def _hits(points: Tensor, centres: Tensor, k: int) -> Iterator[Tensor]:
     whole(1, k=k)
     if (n := len(centres)) <= k:
         raise ValueError(
-            f"{n} samples are too few for their {k}-th neighbours; at least {k + 1} are"
-            " needed."
+            f"{n} samples are too few for their {k}-th neighbours;"
+            f" at least {k + 1} are needed."
         )
-    radius = torch.cat(
-        [
-            torch.cdist(part, centres).kthvalue(int(k) + 1).values
-            for part in centres.split(1000)
-        ]
-    )
+    radius = torch.cat([
+        torch.cdist(part, centres).kthvalue(int(k) + 1).values
+        for part in centres.split(1000)
+    ])
     yield from (torch.cdist(part, centres) <= radius for part in points.split(1000))
 
 def precision_recall(real: Tensor,   # features (n, d)
@@ -282,8 +279,7 @@ def fakes_inside(real: Tensor,  # features (n, d)
                  fake: Tensor,  # features (m, d)
                  k: int = 5,    # which neighbour among the real a ball reaches to
                 ) -> Tensor:    # int64 (n,)
-    """How many fakes lie in the ball of each real image. ValueError for k real
-    images or fewer."""
+    "Number of fakes in each real image's ball. ValueError for k real images or fewer."
     real, fake = check_features(real, fake)
     return sum(hits.sum(0) for hits in _hits(fake, real, k))
 
@@ -300,8 +296,8 @@ def by_class(found: Tensor,   # bool (n,), such as `fakes_inside(real, fake) > 0
     ):
         given = tuple(labels.shape) if isinstance(labels, Tensor) else shown(labels)
         raise ValueError(
-            f"The labels are {given}; for {len(found)} images they must be whole"
-            f" numbers ({len(found)},)."
+            f"The labels are {given}; for {len(found)} images"
+            f" they must be whole numbers ({len(found)},)."
         )
     return torch.stack(
         [found[labels == k].float().mean() for k in range(whole(1, classes=classes))]
@@ -341,20 +337,18 @@ def check_probs(probs: Tensor,  # should be (n, classes), rows that add up to 1
         or 0 in probs.shape
     ):
         given = (
-            f"{probs.dtype} {tuple(probs.shape)}"
-            if isinstance(probs, Tensor)
+            f"{probs.dtype} {tuple(probs.shape)}" if isinstance(probs, Tensor)
             else shown(probs)
         )
         raise ValueError(
             "Probabilities must be a float tensor (n, classes), n at least 1, such as"
             f" look(judge, x).probs; got {given}."
         )
-    if not (
-        probs.min() >= 0 and (probs.float().sum(1) - 1).abs().max() < 0.02
-    ):  # nan ends here as well
+    # nan ends here as well
+    if not (probs.min() >= 0 and (probs.float().sum(1) - 1).abs().max() < .02):
         raise ValueError(
-            "Probabilities must be from 0 to 1 and add up to 1 for each image; for"
-            " logits, take their softmax(1) first."
+            "Probabilities must be from 0 to 1 and add up to 1 for each image;"
+            " for logits, take their softmax(1) first."
         )
 
 # %% ../../nbs/12_metrics.ipynb #12-30
@@ -373,8 +367,8 @@ def diversity(
         or fake.probs.shape[1] != real.probs.shape[1]
     ):
         raise ValueError(
-            "A look needs features and probabilities of the same images, and both looks"
-            " the same classes."
+            "A look needs features and probabilities of the same images,"
+            " and both looks the same classes."
         )
     def spread(seen, k):
         f = seen.features[seen.probs.argmax(1) == k][:1000]
@@ -440,10 +434,9 @@ class Copies(NamedTuple):
 
 # %% ../../nbs/12_metrics.ipynb #12-32f
 def copies(
-    # vectors (n, d), features or flattened pixels; or images, for `nearest_moved`
-    fake: Tensor,
-    train: Tensor,               # of the training images
-    held_out: Tensor,            # of real images that were not trained on
+    fake: Tensor,  # vectors (n, d), features or flat pixels; images for `nearest_moved`
+    train: Tensor,  # of the training images
+    held_out: Tensor,  # of real images that were not trained on
     search: Callable = nearest,  # gives distances and places
 ) -> Copies:
     "Nearest training images, of the generated and of the held out."
@@ -469,8 +462,7 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
                     shift: int,      # pixels by which one of a may be moved, each way
                     candidates: int, # of b, that are compared
                    ) -> tuple[Tensor, Tensor]:
-    """Distances of moved middles, ascending, and their places in b: (n, candidates)
-    each."""
+    "Distances of moved middles, ascending, and places in b: (n, candidates) each."
     for images in a, b:
         check_maps(images, "The images")
     if (
@@ -479,9 +471,9 @@ def moved_distances(a: Tensor,       # images (n, c, h, w)
         or len(b) < 2
     ):
         raise ValueError(
-            f"Images {tuple(a.shape)} and {tuple(b.shape)} can't be compared over"
-            f" {shift} pixels; take two or more of one size, of {4 * (shift + 1)}"
-            " pixels or more."
+            f"Images {tuple(a.shape)} and {tuple(b.shape)} can't be compared"
+            f" over {shift} pixels; take two or more of one size,"
+            f" of {4 * (shift + 1)} pixels or more."
         )
     small = [F.avg_pool2d(images, 2) for images in (a, b)]
     coarse = (int(shift) + 1) // 2
@@ -537,12 +529,12 @@ def judges_eye(
 
 # %% ../../nbs/12_metrics.ipynb #12-46g
 def _spaces(judge, x, train, held_out) -> dict:
-    """For each kind of distance, a function from an image's number to distances
-    (m,), and the held-out images' least ones."""
+    """For each kind of distance, a function from an image's number to distances (m,),
+    and the held-out images' least ones."""
     def plain(see):
         own, others = see(x), see(train)
         return (
-            lambda i: torch.cdist(own[i : i + 1], others)[0],
+            lambda i: torch.cdist(own[i:i + 1], others)[0],
             nearest(see(held_out), others)[0],
         )
     def moves(i):
@@ -565,8 +557,7 @@ def in_view(distances: Tensor, # (many,), nearest first
     "The nearest distance beside the one that 1 % of the held-out images are within."
     limit = usual.quantile(.01).item()
     verdict = (
-        "nearer than 99 % of the held-out images: look closely"
-        if distances[0] < limit
+        "nearer than 99 % of the held-out images: look closely" if distances[0] < limit
         else "not unusually near"
     )
     return (
@@ -601,8 +592,8 @@ def bootstrap(measure: Callable[[Tensor, Tensor], float], # such as `frechet`
     whole(0, seed=seed)
     if not callable(measure):
         raise ValueError(
-            f"measure is {shown(measure)}; it must be a function of two sets of"
-            " features, such as frechet."
+            f"measure is {shown(measure)}; it must be a function"
+            " of two sets of features, such as frechet."
         )
     g = generator_for(seed, 5)
     def again(f): return f[torch.randint(len(f), (len(f),), generator=g)]
@@ -622,8 +613,7 @@ def inception_fid(
     )
     missing = [] if find_spec("torch_fidelity") else ["the package torch-fidelity"]
     missing += (
-        []
-        if weights.is_file()
+        [] if weights.is_file()
         else [f"the file {weights.name} in ~/.cache/torch/hub/checkpoints"]
     )
     if missing:

@@ -56,8 +56,7 @@ def reference_for(
     resize: bool = False,         # if the judge takes another size, resize for it
     data_dir: str | None = None,  # where downloaded data are
 ) -> Reference:
-    """Judge and images. ValueError where the images have no labels, or would have to
-    be resized."""
+    "Judge and images. ValueError where images lack labels or would have to be resized."
     must_be(str, data=data)
     train = load(data, image_size=size, channels=channels, data_dir=data_dir)
     judge = judge_for(train, data_dir)
@@ -66,9 +65,9 @@ def reference_for(
     if (has, *sides) != judge.in_shape:
         if not resize:
             raise ValueError(
-                f"The judge of {data} takes {h}×{w} with {c}"
-                f" channel{'s' if c > 1 else ''}, these are {sides[0]}×{sides[1]} with"
-                f" {has}; ask for resize=True."
+                f"The judge of {data} takes {h}×{w}"
+                f" with {c} channel{'s' if c > 1 else ''},"
+                f" these are {sides[0]}×{sides[1]} with {has}; ask for resize=True."
             )
         train = load(data, image_size=h, channels=c, data_dir=data_dir)
     test = load(data, split="test", image_size=h, channels=c, data_dir=data_dir)
@@ -137,18 +136,15 @@ class Evaluation(NamedTuple):
     "All metrics of a generator, and the images that a report shows."
     numbers: dict                 # plain values, for report.json
     x: Tensor                     # its first 64 images
-    # by "features", by "pixels", and by "relative" distance
-    copies: dict[str, Copies]
-    # the twenty generated images closest to a training image in features, and those
-    pairs: tuple[Tensor, Tensor]
+    copies: dict[str, Copies]     # by "features", "pixels" and "relative" distance
+    pairs: tuple[Tensor, Tensor]  # the 20 closest in features, their training images
 
 def evaluate(
-    G: Generator,          # whose images
-    reference: Reference,  # what they are measured against
-    n: int = 4000,         # images for each seed
-    seeds: int = 5,        # of z, from 0 on
-    # uint8, the training images, where they are not all of the reference's
-    own: Tensor | None = None,
+    G: Generator,               # whose images
+    reference: Reference,       # what they are measured against
+    n: int = 4000,              # images for each seed
+    seeds: int = 5,             # of z, from 0 on
+    own: Tensor | None = None,  # uint8 training images, if not all of the reference's
 ) -> Evaluation:
     """All metrics; the same generator gets the same numbers again. ValueError for
     fewer images than a covariance needs, or images that the judge does not take."""
@@ -244,8 +240,7 @@ def in_words(e: Evaluation, # any
     crossfit = f"; cross-fitted, 2,000 images: {half:.2f}" if half else ""
     over = (
         f"{v['fid_seeds_std']:.2f} over {len(v['fid_seeds'])} seeds, "
-        if len(v["fid_seeds"]) > 1
-        else ""
+        if len(v["fid_seeds"]) > 1 else ""
     )
     def beside(*names):
         return ", ".join(f"{name} {v[name]:.2f} ({real[name]:.2f})" for name in names)
@@ -255,22 +250,22 @@ def in_words(e: Evaluation, # any
     return "\n".join(
         [
             (
-                f"{v['metric']}: {v['fid']:.2f} of {v['samples']:,} images; standard"
-                f" deviation {over}{v['fid_bootstrap_std']:.2f} by bootstrap;"
+                f"{v['metric']}: {v['fid']:.2f} of {v['samples']:,} images;"
+                f" standard deviation {over}{v['fid_bootstrap_std']:.2f} by bootstrap;"
                 f" {floors}{crossfit}"
             ),
             (
-                f"kernel distance: {v['kernel']:.2g} ± {2 * v['kernel_error']:.1g} (95"
-                f" %); floor {v['kernel_floor']:.2g} ±"
-                f" {2 * v['kernel_floor_error']:.1g} (95 %)"
+                "kernel distance:"
+                f" {v['kernel']:.2g} ± {2 * v['kernel_error']:.1g} (95 %); floor"
+                f" {v['kernel_floor']:.2g} ± {2 * v['kernel_floor_error']:.1g} (95 %)"
             ),
             (
                 "in brackets, real training images:"
                 f" {beside('precision', 'recall', 'density', 'coverage')}"
             ),
             (
-                f"{beside('modes', 'confident', 'diversity')}; confident of held-out"
-                f" images {v['held_out_confident']:.2f}"
+                f"{beside('modes', 'confident', 'diversity')};"
+                f" confident of held-out images {v['held_out_confident']:.2f}"
             ),
             f"coverage by class: {classes}",
             *_copies_in_words(v),
@@ -292,15 +287,14 @@ def _copies_in_words(v: dict) -> list[str]:
         "  " + ", ".join(map(one, NAMES)),
         (
             f"  more than chance explains, so look for copies: by {', '.join(found)}"
-            if found
-            else "  no more than chance explains"
+            if found else "  no more than chance explains"
         ),
     ]
 
-NAMES = {
+NAMES = {  # how copies are searched for
     "features": "features", "pixels": "pixels",
     "relative": "relative distance with moves",
-}  # how copies are searched for
+}
 
 # %% ../../nbs/under_the_hood/27_reports.ipynb #12-18
 def page(e: Evaluation, # any
@@ -314,8 +308,9 @@ def page(e: Evaluation, # any
         2, 2, width_ratios=[1, 1.15], height_ratios=[1.25, 1]
     )
     show_grid(e.x, 8, "generated, not picked", samples)
-    both = (e.numbers["real"]["shares"], REAL, -0.2, "real"), (
-        e.numbers["shares"], FAKE, 0.2, "generated",
+    both = (
+        (e.numbers["real"]["shares"], REAL, -0.2, "real"),
+        (e.numbers["shares"], FAKE, 0.2, "generated"),
     )
     for values, colour, move, label in both:
         shares.bar(
@@ -329,8 +324,7 @@ def page(e: Evaluation, # any
     shares.margins(y=.2)
     rows = torch.cat(
         [
-            part
-            for pair in zip(*(images.split(10) for images in e.pairs))
+            part for pair in zip(*(images.split(10) for images in e.pairs))
             for part in pair
         ]
     )
@@ -394,6 +388,6 @@ def earlier(path: Path, # of a report.json, there or not
         return read_config(path) if path.exists() else {}
     except ValueError:
         raise ValueError(
-            f"{path} is no report of a run; move it away, or choose another folder by"
-            " --out."
+            f"{path} is no report of a run; move it away,"
+            " or choose another folder by --out."
         ) from None
