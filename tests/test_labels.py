@@ -187,7 +187,7 @@ def test_a_run_with_other_labels_is_not_resumed(tiny, tmp_path):
 TWO = """
 import sys, torch
 from dcgan.recipes import NETS, RECIPES
-from dcgan.engine.processes import engine_for
+from dcgan.engine.processes import engine_for, leave
 from dcgan.datasets.sources import load
 from dcgan.training import Trainer
 torch.set_num_threads(1)
@@ -201,6 +201,7 @@ run.opt_g, run.opt_d = (torch.optim.SGD(net.parameters(), lr=0.05) for net in (r
 run.train()
 if run.engine.main:
     torch.save(torch.cat([p.detach().flatten() for net in (run.G, run.D) for p in run.engine.bare(net).parameters()]), sys.argv[1])
+leave(0)
 """
 
 
