@@ -89,18 +89,18 @@ OneRecipe = Annotated[Any, tyro.conf.arg(constructor_factory=recipe_words)]
 # %% ../nbs/under_the_hood/33_cli.ipynb #18-15
 def train(
     recipe: OneRecipe,             # what to train
-    run: Path | None = None,       # its folder; None: runs/NAME-001, first free number
+    run: Path | None = None,       # the run's folder; None: runs/NAME-001 or the next
     resume: bool = False,          # go on with the run in that folder
     device: str = "auto",          # auto, cpu, cuda, cuda:1 or mps
     precision: str = "auto",       # auto (the device's fast one), fp32, bf16 or fp16
-    threads: int | None = None,    # that share work on a CPU; None: as torch has them
+    threads: int | None = None,    # threads on a CPU; None: as many as torch takes
     compile: str = "none",         # a backend of torch.compile, such as inductor
     doctor: bool = False,          # say what goes wrong with the run, and what to try
     track: str | None = None,      # show the run to tensorboard, wandb or trackio
     verbose: int = 1,  # 0 nothing; 1 tables, progress; 2 also optimisers; 3 also sizes
     save_plots: bool = True,       # write pictures, curves and animations
     keep_every: int = 0,           # epochs between generators in kept/; 0: newest only
-    data_dir: Path | None = None,  # of downloaded data; None: $DCGAN_DATA, else data
+    data_dir: Path | None = None,  # folder of downloads; None: $DCGAN_DATA or data
     evaluate_every: int = 0,       # epochs between distances to real images; 0: none
     resize: bool = False,          # resize images, where the judge takes other sizes
 ) -> int:  # 0; after a signal 128 and its number
@@ -349,7 +349,7 @@ def evaluate(
     resize: bool = False,             # resize the images, where the judge takes others
     data: str | None = None,          # data set to measure against; None: the recipe's
     out: Path | None = None,          # folder of the report; None: the run's, or this
-    data_dir: Path | None = None,     # of downloaded data; None: $DCGAN_DATA, else data
+    data_dir: Path | None = None,     # folder of downloads; None: $DCGAN_DATA or data
     inception: bool = False,          # also Inception FID, with torch-fidelity
 ) -> int:
     "Measure a generator against real images; writes report.json and report.png."
@@ -402,7 +402,7 @@ def bench(
     seconds: float = 60.,          # of training, shared by both loops and their warm-up
     device: str = "auto",          # auto, cpu, cuda, cuda:1 or mps
     precision: str = "auto",       # of ours: auto, fp32, bf16; the copied loop's: fp32
-    data_dir: Path | None = None,  # of downloaded data; None: $DCGAN_DATA, else data
+    data_dir: Path | None = None,  # folder of downloads; None: $DCGAN_DATA or data
 ) -> int:
     """Race a recipe against the loop that copied scripts use, on this device; on a
     CPU, the recipe as lessons size it."""
