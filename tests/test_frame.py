@@ -169,7 +169,7 @@ def test_a_wide_table_is_seen():
     assert wide_table("name | a verdict that is long | a reason that is long\nname | other | reason"), "bars"
     one, two = "real in [0, 1] : right on 100% of real, 100% of fakes", "real in [-1, 1]: right on   0% of real, 100% of fakes"
     assert wide_table(f"{one}\n{two}"), "numbers that end in one column"
-    assert {c["id"] for path in NOTEBOOKS for c in code_cells(path) if wide_table(printed(c))} <= set(AS_PRINTED)
+    assert {c["id"] for path in NOTEBOOKS for c in code_cells(path) if wide_table(printed(c))} == set(AS_PRINTED)
 
 
 @each_notebook
