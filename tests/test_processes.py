@@ -96,7 +96,8 @@ def test_a_launched_command_ends_without_the_shutdown_of_the_interpreter(tmp_pat
         done = subprocess.run([*launcher, script, *words], env=ALONE, capture_output=True, text=True, timeout=HANGS)
         assert done.returncode == 0, done.stderr
         launched = launcher != [sys.executable]
-        assert done.stdout.split("\n")[:-1].count("exit functions") == (2 if launched else 1)
+        # occurrences, not lines: two processes share one pipe, and their lines may run into each other
+        assert done.stdout.count("exit functions") == (2 if launched else 1)
         assert ("shut down" in done.stdout) != launched
 
 
