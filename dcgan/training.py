@@ -263,41 +263,6 @@ class Trainer:
         # what should be said before it starts
         self.notes = [n for n in [self.batches.note] if n]
 
-    def adam(self,
-             net: nn.Module,  # on its device
-             lr: float,       # learning rate
-            ) -> Adam:
-        "Its optimiser, all weights updated by one fused kernel."
-        betas = (self.recipe.beta1, self.recipe.beta2)
-        fused = self.engine.device.type in ("cpu", "cuda")
-        return Adam(net.parameters(), lr=lr, betas=betas, fused=fused)
-
-    def noise(self, draw: int) -> Tensor:  # 0: for D's step; 1: for G's
-        """z, (b, z_dim): this process's share of the step's latent vectors, which
-        are drawn for the whole batch."""
-        G, r, e = self.engine.bare(self.G), self.recipe, self.engine
-        z = latent(r.batch_size, G.z_dim, G.z_law, r.seed, 2 * self.step + 1 + draw)
-        return z.tensor_split(e.world)[e.rank][:self.n].to(e.device, non_blocking=True)
-
-    @property
-    def augment(self) -> Callable[[Tensor], Tensor]:
-        "The shift that real and fake images share in this step."
-        if not self.recipe.shift:
-            return as_is
-        first = self.engine.rank * self.n  # this process's place in the whole batch
-        return partial(
-            shift, pixels=self.recipe.shift, seed=self.recipe.seed, step=self.step,
-            first=first,
-        )
-
-    def given(self, net: nn.Module) -> nn.Module:  # G or D
-        """The network; where it takes classes, with those of this step's images,
-        which its fakes have too."""
-        if self.labels is None:
-            return net
-        where = self.batches.places(*divmod(self.step, len(self.batches)))[:self.n]
-        return Given(net, self.labels[where].to(self.engine.device, non_blocking=True))
-
     def train_discriminator(
         self,
         x: Tensor,  # real images (b, c, h, w) in [-1, 1]
@@ -324,20 +289,6 @@ class Trainer:
         self.again = None
         self.g_stats = g_step(D, G, self.opt_g, z, self.engine, self.augment)
         self.follow()
-
-    def follow(self) -> None:
-        "The moving average of G, one step on."
-        if self.G_ema is not None:
-            follow(
-                self.G_ema, self.engine.bare(self.G),
-                average_beta(self.recipe.ema, self.step),
-            )
-
-    def set_rates(self) -> None:
-        "Both learning rates, as the schedule has them at this step."
-        for opt, lr in (self.opt_g, self.recipe.lr_g), (self.opt_d, self.recipe.lr_d):
-            for group in opt.param_groups:
-                group["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
 
     def steps(self) -> Iterator[int]:
         """The loop: for each epoch, for each batch, D's step and G's. One step a
@@ -410,6 +361,55 @@ class Trainer:
             self.tell("rescue")
             raise
         self.tell("keep")
+
+    def set_rates(self) -> None:
+        "Both learning rates, as the schedule has them at this step."
+        for opt, lr in (self.opt_g, self.recipe.lr_g), (self.opt_d, self.recipe.lr_d):
+            for group in opt.param_groups:
+                group["lr"] = decayed(lr, self.recipe.decay, self.step / self.total)
+
+    def follow(self) -> None:
+        "The moving average of G, one step on."
+        if self.G_ema is not None:
+            follow(
+                self.G_ema, self.engine.bare(self.G),
+                average_beta(self.recipe.ema, self.step),
+            )
+
+    def noise(self, draw: int) -> Tensor:  # 0: for D's step; 1: for G's
+        """z, (b, z_dim): this process's share of the step's latent vectors, which
+        are drawn for the whole batch."""
+        G, r, e = self.engine.bare(self.G), self.recipe, self.engine
+        z = latent(r.batch_size, G.z_dim, G.z_law, r.seed, 2 * self.step + 1 + draw)
+        return z.tensor_split(e.world)[e.rank][:self.n].to(e.device, non_blocking=True)
+
+    @property
+    def augment(self) -> Callable[[Tensor], Tensor]:
+        "The shift that real and fake images share in this step."
+        if not self.recipe.shift:
+            return as_is
+        first = self.engine.rank * self.n  # this process's place in the whole batch
+        return partial(
+            shift, pixels=self.recipe.shift, seed=self.recipe.seed, step=self.step,
+            first=first,
+        )
+
+    def given(self, net: nn.Module) -> nn.Module:  # G or D
+        """The network; where it takes classes, with those of this step's images,
+        which its fakes have too."""
+        if self.labels is None:
+            return net
+        where = self.batches.places(*divmod(self.step, len(self.batches)))[:self.n]
+        return Given(net, self.labels[where].to(self.engine.device, non_blocking=True))
+
+    def adam(self,
+             net: nn.Module,  # on its device
+             lr: float,       # learning rate
+            ) -> Adam:
+        "Its optimiser, all weights updated by one fused kernel."
+        betas = (self.recipe.beta1, self.recipe.beta2)
+        fused = self.engine.device.type in ("cpu", "cuda")
+        return Adam(net.parameters(), lr=lr, betas=betas, fused=fused)
 
     @property
     def best_G(self) -> Generator:
