@@ -240,7 +240,7 @@ OF_NO_MATTER = (
     "sample_every",
     "save_every",
 )  # fields that change no result, or not the variant
-LATER = {"g_fakes": "fresh", "classes": 0}  # fields that came after the first rows, and what those rows had
+LATER = {"g_fakes": "fresh", "classes": 0, "r1": 0.0, "d_norm": True}  # fields that came after the first rows, and what those rows had
 
 
 def digest(what: bytes) -> str: return hashlib.sha256(what).hexdigest()[:8]

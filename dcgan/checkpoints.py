@@ -123,7 +123,7 @@ def save_checkpoint(state: dict,  # tensors and plain values
             previous.unlink(missing_ok=True)
             try:
                 os.link(path, previous)
-            except OSError:  # a file system that knows no second names
+            except OSError:  # a file system without hard links
                 os.replace(path, previous)
 
 # %% ../nbs/10_checkpoints.ipynb #10-24

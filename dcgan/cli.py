@@ -117,6 +117,11 @@ def train(
         keep_every=keep_every,
     )
     r = (started(run, name) if resume else RECIPES[name]).replace(**changes)
+    if r.r1 and compile != "none":
+        raise ValueError(
+            f"r1 is {r.r1:g}, and its penalty needs second derivatives, which a"
+            " compiled network may not have; leave out --compile, or set --r1 0."
+        )
     check_fits(r, device, precision)
     check_folder(run or Path())
     trainer = trainer_for(r, flags, folder)

@@ -162,8 +162,8 @@ def check_batches(n: int,            # images in the data set
                   batch_size: int,   # of the whole batch
                   last: str,         # "drop" or "keep"
                   rotate: float,     # degrees
-                  rank: int,         # this process,
-                  world: int         # of so many
+                  rank: int,         # which process this is, from 0
+                  world: int         # number of processes
                  ) -> None:
     "ValueError, one sentence, for an invalid request."
     whole(1, n=n, world=world), whole(0, batch_size=batch_size, rank=rank)
@@ -197,7 +197,8 @@ def last_batch(
     if not rest or last == "keep" and rest >= 2*world:
         return rest, ""
     few = ", too few to be a batch for BatchNorm" if last == "keep" else ""
-    return 0, f"{rest} of {n:,} images sit out each epoch, others each time{few}"
+    out = f"{rest} of {n:,} images sit out each epoch, different ones each time"
+    return 0, out + few
 
 # %% ../nbs/06_data.ipynb #08-30
 @dataclass(eq=False)
@@ -209,8 +210,8 @@ class Batches:
     seed: int = 0          # decides order and angles
     last: str = "drop"     # the last, smaller batch: "drop" or "keep"
     rotate: float = 0.     # turns each image by a random angle in ±rotate degrees
-    rank: int = 0          # this process,
-    world: int = 1         # of so many
+    rank: int = 0          # which process this is, from 0
+    world: int = 1         # number of processes
     def __post_init__(self):
         n = len(check_bytes(self.images))
         check_batches(n, self.batch_size, self.last, self.rotate, self.rank, self.world)

@@ -107,7 +107,7 @@ class Ring:
              lr_d: float = 2e-3,  # D's
             ) -> None:
         """D's step, then G's. FloatingPointError, before the update, where a loss is
-        no number."""
+        not finite."""
         x, z = ring(128, self.noise), torch.randn(128, 2, generator=self.noise)
         with torch.no_grad():
             fake = self.G(z)
@@ -125,7 +125,7 @@ class Ring:
             raise ValueError(f"A learning rate is {lr}; it must be above 0.")
         if not loss.isfinite():
             raise FloatingPointError(
-                f"A loss is no number any more after step {self.steps}: "
+                f"A loss is not a number any more after step {self.steps}: "
                 "start again, with lower rates."
             )
         opt.zero_grad()

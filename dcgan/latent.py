@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['FACE_FACTORS', 'check_z', 'check_time', 'lerp', 'slerp', 'draw', 'walk', 'strides', 'jump', 'predictor_layers',
            'Predictor', 'scaled', 'face_predictor', 'roughened', 'train_predictor', 'check_values', 'interval',
-           'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'exemplars', 'FactorScore', 'factor_scores',
+           'check_factors', 'Skill', 'skills', 'Pool', 'pool_of', 'FactorScore', 'factor_scores', 'exemplars',
            'arithmetic', 'neighbours', 'triples', 'Score', 'score_arithmetic', 'direction', 'along', 'png', 'explorer',
            'calculator', 'player', 'thickness', 'slant', 'one_channel', 'Inversion', 'invert', 'truncated']
 
@@ -367,29 +367,6 @@ def pool_of(G: Generator,           # in eval mode
     z = latent(n, G.z_dim, G.z_law, seed)
     return Pool(z, predictor.read(draw(G, z)))
 
-def exemplars(pool: Pool,               # where to look
-              wanted: dict[str, bool],  # factor: whether the image should show it
-              clear: float = .5,        # how far from 0 the readings must be
-             ) -> Tensor:               # int64, places in the pool
-    """Where all of these factors read as wanted. ValueError for an unknown factor,
-    or where nothing is found."""
-    must_be(Pool, pool=pool)
-    check_factors(wanted, pool.readings)
-    fits = [
-        (pool.readings[name] * (1 if yes else -1)) > clear
-        for name, yes in wanted.items()
-    ]
-    places = torch.stack(fits).all(0).nonzero().flatten()
-    if not len(places):
-        said = " and ".join(
-            f"{'' if yes else 'no '}{name}" for name, yes in wanted.items()
-        )
-        raise ValueError(
-            f"None of the {len(pool.z)} images shows {said};"
-            f" draw a larger pool, or lower clear={clear}."
-        )
-    return places
-
 # %% ../nbs/15_latent.ipynb #15-45c
 class FactorScore(NamedTuple):
     "How a predictor's readings of one factor compare in generated and in real images."
@@ -422,6 +399,29 @@ def factor_scores(
     ]
 
 # %% ../nbs/15_latent.ipynb #15-49
+def exemplars(pool: Pool,               # where to look
+              wanted: dict[str, bool],  # factor: whether the image should show it
+              clear: float = .5,        # how far from 0 the readings must be
+             ) -> Tensor:               # int64, places in the pool
+    """Where all of these factors read as wanted. ValueError for an unknown factor,
+    or where nothing is found."""
+    must_be(Pool, pool=pool)
+    check_factors(wanted, pool.readings)
+    fits = [
+        (pool.readings[name] * (1 if yes else -1)) > clear
+        for name, yes in wanted.items()
+    ]
+    places = torch.stack(fits).all(0).nonzero().flatten()
+    if not len(places):
+        said = " and ".join(
+            f"{'' if yes else 'no '}{name}" for name, yes in wanted.items()
+        )
+        raise ValueError(
+            f"None of the {len(pool.z)} images shows {said};"
+            f" draw a larger pool, or lower clear={clear}."
+        )
+    return places
+
 def arithmetic(a: Tensor,    # exemplars (…, k, z_dim) that show a concept
                b: Tensor,    # (…, k, z_dim), the same without it
                c: Tensor,    # (…, k, z_dim) that should get it

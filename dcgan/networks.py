@@ -299,7 +299,7 @@ class Generator(Network):
         n, batch = whole(1, n=n, batch=batch)
         weight = next(self.parameters())
         was = self.training
-        # the parts, and all of them together
+        # 8 bytes a value: 4 in the batches, 4 in their concatenation
         check_memory(8 * n * prod(self.table.out_shape), f"{counted(n)} images")
         z = latent(n, self.z_dim, self.z_law, seed, first=first).to(
             weight.device, weight.dtype

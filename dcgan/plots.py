@@ -182,8 +182,8 @@ def _history(rows: list[dict]) -> dict[str, list[tuple[float, float]]]:
 
 # %% ../nbs/02_pictures.ipynb #00-29b
 def _number(row: dict, key: str) -> float:
-    """A value of a row, which may come from a CSV as text; ValueError for no number,
-    or a step that is not finite."""
+    """A value of a row, which may come from a CSV as text; ValueError for
+    what is not a number, or a step that is not finite."""
     try:
         value = float(row.get(key))
     except (TypeError, ValueError):

@@ -394,10 +394,10 @@ def _table(shapes: ShapeTable) -> Table:
     )
     rows = [("0", "input", *[""]*5, by(shapes.in_shape), "", "")]
     for i, r in enumerate(shapes, 1):
-        walk = [
-            str(r.kernel), str(r.stride),
-            str(r.padding) + f" +{r.extra}" * bool(r.extra),
-        ] if r.kernel else [""] * 3
+        walk = [""] * 3
+        if r.kernel:
+            padding = f"{r.padding}" + f" +{r.extra}" * bool(r.extra)
+            walk = [str(r.kernel), str(r.stride), padding]
         if r.kind == "upsample":
             walk[1] = str(r.stride)
         act = "" if r.act == "none" else r.act
@@ -485,9 +485,8 @@ def _keep(i, row, before, shape, promises):
     raise ValueError(f"{message}; {mend}.")
 
 def _name(i, row) -> str:
-    walk = (
-        f", k{row.kernel} s{row.stride} p{row.padding}"
-        + f" +{row.extra}" * bool(row.extra)
-        if row.kernel else ""
-    )
+    walk = ""
+    if row.kernel:
+        walk = f", k{row.kernel} s{row.stride} p{row.padding}"
+        walk += f" +{row.extra}" * bool(row.extra)
     return f"Layer {i} ({row.kind}{walk})"

@@ -129,7 +129,6 @@ def machine() -> str:
     names = [
         line.split(":")[1].strip() for line in lines if line.startswith("model name")
     ]
-    return (
-        f"{names[0] if names else platform.processor() or platform.machine()},"
-        f" {torch.get_num_threads()} threads"
-    )
+    name = names[0] if names else platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"

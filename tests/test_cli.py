@@ -343,6 +343,8 @@ def test_every_field_is_a_flag(here):
         "data": "digits",
         "g_fakes": "reuse",
         "classes": 10,
+        "d_norm": False,
+        "r1": 0.5,
         "name": "digits",
     }
     recipe = RECIPES["digits"].replace(**changes)
@@ -521,6 +523,7 @@ def test_how_it_computes_is_refused_in_a_sentence(tmp_path, capsys):
         ("--threads 0", "threads is 0; it must be a whole number from 1"),
         ("--device cuda:7", "'cuda:7' is not on this machine"),
         ("--compile gcc", "There is no compile 'gcc'"),
+        ("--compile inductor --r1 1", "leave out --compile, or set --r1 0"),
     ):
         assert main(f"train digits {flags} --run {tmp_path}/run".split()) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -38,6 +38,7 @@ EDGES = {  # field: values just inside, values just outside
     "sample_every": ((1, 2), (0, -1, 1.5)),
     "save_every": ((1, 2), (0, -1, 1.5)),
     "classes": ((0, 1, 10), (-1, 1.5, None, True)),
+    "r1": ((0., 1, 50.), (-1e-6, float("nan"), float("inf"), None, "1")),
 }
 CHOICES = {
     "net": "didgits",
@@ -58,7 +59,7 @@ def refused(words, call, *args, **kwargs):
 
 def test_every_limit_has_its_edges_here():
     assert set(LIMITS) == set(EDGES)
-    assert set(LIMITS) | set(CHOICES) | {"bias", "data", "name"} == {f.name for f in fields(Recipe)}
+    assert set(LIMITS) | set(CHOICES) | {"bias", "d_norm", "data", "name"} == {f.name for f in fields(Recipe)}
 
 
 @pytest.mark.parametrize("field", EDGES)
@@ -152,6 +153,7 @@ CHANGES = [
     {"epochs": 7},
     {"lr_g": 1e-5, "lr_d": 0.00031},
     {"bias": False},
+    {"d_norm": False, "r1": 2.5},
     {"ema": None},
     {"ema": 0.5, "images": 300},
     {"init_std": None, "seed": 2**31},
@@ -447,3 +449,14 @@ def test_r3_s_settings():
     assert (r.epochs, r.save_every, r.lr_g, r.lr_d) == (200, 10, 2e-4, 2e-4)
     with pytest.raises(ValueError, match=r"Layer 1 \(reshape\): 64 numbers can't be seen as maps of 3 × 3"):
         r.replace(z_dim=64)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_without_norm_d_has_biases_in_its_place_and_g_stays(name):
+    r = RECIPES[name]
+    bare = r.replace(d_norm=False)
+    assert bare.g_layers == r.g_layers and any(row.norm for row in r.d_layers)
+    for row, old in zip(bare.d_layers, r.d_layers, strict=True):
+        assert row == (old._replace(norm=False, bias=True) if old.norm else old)
+    _, D = bare.networks()
+    assert not [m for m in D.modules() if isinstance(m, torch.nn.BatchNorm2d)]

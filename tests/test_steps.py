@@ -19,6 +19,7 @@ from dcgan.steps import (
     follow,
     frozen,
     g_step,
+    r1_penalty,
     real_probability,
     twice,
 )
@@ -93,6 +94,37 @@ def test_d_step_is_the_step_written_out(game, real_label, fake_label, reduction)
     assert torch.allclose(d_x, real.sigmoid().mean()) and torch.allclose(d_gz, fake.sigmoid().mean())
     for p, q in zip(D.parameters(), D2.parameters(), strict=True):
         assert torch.allclose(p.grad, q.grad, atol=1e-7)
+
+
+@pytest.mark.parametrize("weight", (0.5, 3.))
+def test_the_r1_penalty_of_a_line_is_its_squared_length(weight):
+    w = torch.randn(12, requires_grad=True)
+    penalty = r1_penalty(lambda x: x.flatten(1) @ w, torch.randn(5, 3, 2, 2))
+    assert torch.allclose(penalty, w.square().sum())
+    (weight / 2 * penalty).backward()
+    assert torch.allclose(w.grad, weight * w)
+
+
+def test_d_step_follows_the_penalty_and_reports_the_loss_without_it(game):
+    G, D, _, opt_d, x, z = game
+    D2 = copy.deepcopy(D)
+    real, fake = D2(x), D2(G(z).detach())
+    loss = bce(real, torch.ones(6)) + bce(fake, torch.zeros(6))
+    inputs = x.clone().requires_grad_()
+    slope, = torch.autograd.grad(D2(inputs).sum(), inputs, create_graph=True)
+    (loss + 2.5 * slope.pow(2).flatten(1).sum(1).mean()).backward()
+    said, *_ = d_step(D, G, opt_d, x, z, Targets(r1=5.))
+    assert torch.allclose(said, loss, atol=1e-6)
+    for p, q in zip(D.parameters(), D2.parameters(), strict=True):
+        assert torch.allclose(p.grad, q.grad, atol=1e-6)
+
+
+def test_the_penalty_sees_the_images_that_d_sees(game):
+    _, D, _, opt_d, x, z = game
+    seen = []
+    D.register_forward_pre_hook(lambda net, args: seen.append(args[0].detach()))
+    d_step(D, lambda z: -x, opt_d, x, z, Targets(r1=1.), augment=lambda x: x / 2)
+    assert [torch.equal(t, s * x / 2) for t, s in zip(seen, (1, -1, 1), strict=True)] == [True] * 3
 
 
 @pytest.mark.parametrize("saturating", (False, True))

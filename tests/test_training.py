@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import dcgan.checkpoints
+import dcgan.training
 from dcgan.cli import main
 from dcgan.data import Batches
 from dcgan.datasets.sources import load
@@ -32,6 +33,7 @@ from running import train
 from running import trainer as trainer_for
 
 TIMES = "seconds", "images_per_s"
+LATER = {"g_fakes": "fresh", "classes": 0, "r1": 0.0, "d_norm": True}  # fields that older runs don't have
 
 
 def same(a, b):
@@ -191,7 +193,7 @@ def test_fakes_are_used_again_once_and_each_step_can_be_called_alone(tiny):
     assert all(s.isfinite() for s in (*trainer.d_stats, *trainer.g_stats))
 
 
-@pytest.mark.parametrize("changes", ({"g_fakes": "reuse"}, {"classes": 10}, {"g_fakes": "reuse", "classes": 10}), ids=" ".join)
+@pytest.mark.parametrize("changes", ({"g_fakes": "reuse"}, {"classes": 10}, {"g_fakes": "reuse", "classes": 10}, {"r1": 1.0, "d_norm": False}), ids=" ".join)
 @pytest.mark.parametrize("precision", ("fp32", "fp16"))
 def test_other_steps_resume_exactly_too(tiny, changes, precision):
     recipe = tiny.replace(epochs=2, **changes)
@@ -204,15 +206,26 @@ def test_other_steps_resume_exactly_too(tiny, changes, precision):
         assert same(part.state_dict(), second.parts()[name].state_dict()), name
 
 
+def test_every_fourth_step_has_the_penalty_for_all_four(tiny, monkeypatch):
+    weights, step = [], dcgan.training.d_step
+    def watched(D, G, opt, x, z, targets, *more):
+        weights.append(targets.r1)
+        return step(D, G, opt, x, z, targets, *more)
+    monkeypatch.setattr(dcgan.training, "d_step", watched)
+    trainer_for(tiny.replace(r1=0.5)).train()
+    assert weights == [2., 0., 0., 0.] * (len(weights) // 4) and len(weights) >= 8
+    assert dcgan.training.R1_EVERY == 4
+
+
 def test_an_old_run_without_the_newer_fields_goes_on(tiny, begun):
     path = begun / "recipe.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in ("g_fakes", "classes")}))
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in LATER}))
     for name in "checkpoint.pt", "checkpoint-previous.pt":
         held = torch.load(begun / name, weights_only=True)
-        rewritten(begun / name, recipe={k: v for k, v in held["recipe"].items() if k not in ("g_fakes", "classes")})
+        rewritten(begun / name, recipe={k: v for k, v in held["recipe"].items() if k not in LATER})
     assert train(tiny, begun, resume=True).step == 16
     recipe = from_json(path.read_text())
-    assert recipe == tiny and (recipe.g_fakes, recipe.classes) == ("fresh", 0)
+    assert recipe == tiny and {name: getattr(recipe, name) for name in LATER} == LATER
 
 
 def test_the_optimisers_and_layout_are_the_fast_ones(tiny):
