@@ -33,7 +33,8 @@ torch.set_num_threads(1)
 bare = lambda table: lambda *a: tuple(row._replace(norm=False, bias=True) for row in table(*a))
 NETS["bare"] = tuple(bare(table) for table in NETS["digits"])
 norm = sys.argv[2] == "norm"
-recipe = RECIPES["digits"].replace(net="digits" if norm else "bare", filters=4, images=320, batch_size=32, epochs=1, ema=None, shift=1, init_std=0.1)
+recipe = RECIPES["digits"].replace(net="digits" if norm else "bare", filters=4, images=320, batch_size=32, epochs=1, ema=None, shift=1, init_std=0.1,
+                                     r1=0. if norm else 1.)
 run = Trainer(recipe, load("digits", images=320).images, engine_for("cpu", "fp32"))
 run.opt_g, run.opt_d = (torch.optim.SGD(net.parameters(), lr=0.05) for net in (run.G, run.D))
 run.train()
@@ -53,7 +54,7 @@ def ten_steps(tmp_path, launcher, norm):
 
 
 def test_ten_steps_of_two_are_those_of_one(tmp_path):
-    "No BatchNorm, plain SGD, the same global batch: to 1e-5, with the shift that is drawn for the whole batch."
+    "No BatchNorm, plain SGD, the same global batch: to 1e-5, with the shift that is drawn for the whole batch and the R1 penalty."
     one, two = ten_steps(tmp_path, [sys.executable], "bare"), ten_steps(tmp_path, TORCHRUN, "bare")
     assert (one["world"], two["world"]) == (1, 2)
     assert (one["weights"] - two["weights"]).abs().max() < 1e-5

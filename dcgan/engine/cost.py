@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 def cost(recipe: Recipe, # any
         ) -> Cost:
     """What a step of D and one of G come to, from the tables alone; what D does with
-    labels is left out."""
+    labels, and the R1 penalty, are left out."""
     must_be(Recipe, recipe=recipe)
     g, d, fresh = recipe.g_table, recipe.d_table, recipe.g_fakes == "fresh"
     both = left(g) + left(d) - prod(recipe.x_shape)  # what G draws is what D sees
@@ -74,7 +74,8 @@ def memory(recipe: Recipe,          # any
            batch: int,              # images a step
            precision: str = "fp32", # "fp32", "bf16" or "fp16"
           ) -> int:                 # bytes
-    "Weights, gradients, Adam, averages and maps; not the library's working space."
+    """Weights, gradients, Adam, averages and maps; not the library's working space,
+    and not the second graph of an R1 penalty."""
     whole(0, batch=batch)
     c, width = cost(recipe), WIDTHS[known("precision", precision, WIDTHS)]
     params = c.d_params + c.g_params
