@@ -44,7 +44,8 @@ TRAIN, TEST, HELD_OUT = 6000, 2000, 10_000_000  # drawn faces; the test faces st
 POOL, SEED = 4000, 11                           # generated faces from which exemplars are chosen; seed of their z
 # What A has and B and C lack, and what A and B have and C lacks:
 PAIRS = [("hat", "hair_length"), ("hat", "skin"), ("hair_length", "hat"), ("hair_length", "skin"), ("skin", "hat"),
-         ("skin", "hair_length"), ("glasses", "hat"), ("glasses", "skin"), ("turn", "hat"), ("turn", "skin")]
+         ("skin", "hair_length"), ("glasses", "hat"), ("glasses", "skin"), ("turn", "hat"), ("turn", "skin"),
+         ("smile", "hair_length"), ("smile", "hat")]
 # Name, exemplars in a mean, whether it is the control, length of the result:
 WAYS = [("1", 1, False, None), ("3", 3, False, None), ("10", 10, False, None),
         ("1, rescaled", 1, False, 10.), ("10, rescaled", 10, False, 10.), ("3, control", 3, True, None)]
