@@ -350,7 +350,7 @@ def test_the_stored_truncations_are_whole():
 def test_the_stored_scores_are_whole():
     rows = list(csv.DictReader((ASSETS / "latent-arithmetic.csv").read_text().splitlines()))
     pairs, ways = ({what(r) for r in rows} for what in (lambda r: (r["factor"], r["given"]), lambda r: r["way"]))
-    assert len(rows) == len(pairs) * len(ways) == 60 and {r["n"] for r in rows} == {"200"}
+    assert len(rows) == len(pairs) * len(ways) == 72 and {r["n"] for r in rows} == {"200"}
     assert all(int(r["both"]) <= min(int(r["wanted"]), int(r["kept"])) for r in rows)
     moved = list(csv.DictReader((ASSETS / "latent-directions.csv").read_text().splitlines()))
     assert {r["factor"] for r in moved} == set(FACE_FACTORS) and len(moved) == 6 * 2 * 10
