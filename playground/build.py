@@ -60,10 +60,10 @@ def strokes(G: Generator) -> list[Way]:
 
 
 def factors(G: Generator) -> list[Way]:
-    "Factors of drawn faces, read by lesson 15's predictor. Smiles are left out: this generator hardly varies them."
+    "Factors of drawn faces, read by lesson 15's predictor."
     predictor = face_predictor()
     pool = pool_of(G, predictor, 300, seed=1)
-    words = {"turn": ("Turn", "to the left", "to the right"), "hat": ("Hat", "without", "with"),
+    words = {"smile": ("Smile", "serious", "smiling"), "turn": ("Turn", "to the left", "to the right"), "hat": ("Hat", "without", "with"),
              "hair_length": ("Hair", "shorter", "longer"), "skin": ("Skin", "lighter", "darker"),
              "glasses": ("Glasses", "without", "with")}
     return [Way(*said, direction(pool.z, pool.readings[name], k=20), lambda x, name=name: predictor.read(x)[name])
@@ -91,7 +91,7 @@ class Shown(NamedTuple):
 OF_STROKES = "Each leads from the 100 of 2,000 images with the least thickness or slant to the 100 with the most (lesson 15)."
 SHOWN = [  # a generator more is a line more; those that do not ship with the package are left out
     Shown("digits", "Digits", "28×28 pixels, trained on 4,000 real digits.", strokes, OF_STROKES),
-    Shown("faces", "Faces", "64×64 pixels, trained on 8,000 drawn faces.", factors,
+    Shown("faces", "Faces", "64×64 pixels, trained on 20,000 drawn faces.", factors,
           "Each leads from the 20 of 300 faces that show the least of it to the 20 that show the most (lesson 15). "
           "Other things change as well."),
     Shown("house_numbers", "House numbers", "32×32 pixels, trained on 20,000 drawn house numbers; z is uniform.", colours,

@@ -287,7 +287,7 @@ def test_a_card_says_what_is_known(asked, tmp_path, G):
         assert "recipe `digits`, seed 7" in card and "steps" not in card and "FID" not in card
     G.push_to_hub("a/b", run="faces")
     card = asked.sent["README.md"].decode()
-    assert "5,000 steps on 160,000 images" in card and "64×64 pixels, RGB" in card and "FID" not in card
+    assert "7,800 steps on 499,200 images" in card and "64×64 pixels, RGB" in card and "FID" not in card
 
 
 def test_a_wrong_name_or_run_asks_no_network(asked, tmp_path, G):
