@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dcgan.losses import d_loss, g_loss_saturating
-from dcgan.recipes import NETS, Recipe
+from dcgan.recipes import NETS, Recipe, without_norm
 from dcgan.shapes import Row, shape_table
 from dcgan.steps import g_step, real_probability
 from dcgan.training import Trainer
@@ -38,9 +38,7 @@ def pooled(rows: Rows, in_shape: tuple) -> Rows:
     return tuple(out)
 
 
-def normless(rows: Rows, in_shape: tuple) -> Rows:
-    "No BatchNorm; a bias takes the place of its shift."
-    return tuple(row._replace(norm=False, bias=True) if row.norm else row for row in rows)
+def normless(rows: Rows, in_shape: tuple) -> Rows: return without_norm(rows)
 
 
 def norm_at(place: int) -> Callable[[Rows, tuple], Rows]:
